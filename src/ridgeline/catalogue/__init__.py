@@ -1,0 +1,1 @@
+"""Numbers with sources: TOML, CSV and BibTeX files become specs."""

@@ -1,0 +1,243 @@
+"""The command: parses, calls a verb, prints; with `--json` one JSON object on stdout, and all but the answer on stderr.
+
+Exit codes: 0, 2 for bad input with one sentence on stderr, 3 where nothing that was asked is feasible.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from ridgeline.errors import InputError, RidgelineError
+
+app = typer.Typer(
+    name="ridgeline",
+    help="What bounds this workload on this machine, by how much, and what would move it?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A catalogue name, a .toml file, or a Hugging Face config.json.")]
+ChipName = Annotated[str, typer.Argument(metavar="CHIP", help="A catalogue name or a .toml file.")]
+Range = "One number, a list 1,2,4, or a range 1:512:x2, 0:1:0.1."
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in SI units.")]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option("--precision", help="bf16, fp8, int8, w4a16kv8, q4_k_m, w:fp8,a:bf16,kv:fp8 …; default: as published."),
+]
+
+
+@app.command()
+def analyze(
+    model: ModelName,
+    chip: ChipName,
+    phase: Annotated[str | None, typer.Option(help="encode, prefill, decode or generate.")] = None,
+    batch: Annotated[str | None, typer.Option(help=f"Sequences. {Range}")] = None,
+    prompt: Annotated[str | None, typer.Option(help=f"New tokens of a prompt. {Range}")] = None,
+    context: Annotated[
+        str | None, typer.Option(help=f"Tokens attended to in decode; tokens cached before in prefill. {Range}")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help=f"Tokens to generate. {Range}")] = None,
+    samples: Annotated[str | None, typer.Option(help=f"Sequences that share a prompt's cache. {Range}")] = None,
+    verified: Annotated[str | None, typer.Option(help=f"Tokens a sequence verifies at once in decode. {Range}")] = None,
+    acceptance: Annotated[str | None, typer.Option(help=f"Probability that a speculated token is kept. {Range}")] = None,
+    skew: Annotated[float, typer.Option(help="Zipf exponent of expert popularity; 0 is uniform.")] = 0.0,
+    latent: Annotated[str | None, typer.Option(help="Latent attention: absorbed, expanded or cached-expanded.")] = None,
+    precision: PrecisionName = None,
+    level: Annotated[str | None, typer.Option(help="Level of detail: ideal.")] = None,
+    residency: Annotated[str, typer.Option(help="Where operands start: cold (main memory) or warm (last-level cache).")] = "cold",
+    convention: Annotated[
+        str | None, typer.Option(help="Also count by ridgeline, pytorch, survey-encoder or survey-decoder.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a roofline: FILE.html, .png or .svg.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained page: FILE.html.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what bounds MODEL on CHIP, for one scenario or for ranges of them."""
+    from ridgeline import api
+    from ridgeline.report import page, plots, records, tables
+
+    _check_choice("latent", latent, api.LATENT_FORMS)
+    _check_choice("residency", residency, ("cold", "warm"))
+    _check_suffix("plot", plot, plots.SUFFIXES)
+    _check_suffix("report", report, (".html",))
+    asked = {
+        "batch": batch,
+        "prompt": prompt,
+        "context": context,
+        "output": output,
+        "samples": samples,
+        "verified": verified,
+    }
+    scenario: dict[str, Any] = {name: _values(name, text) for name, text in (asked | {"acceptance": acceptance}).items()}
+    with _progress("analyzing") as progress:
+        found = api.analyze(
+            model,
+            chip,
+            phase=phase,
+            precision=precision,
+            level=level,
+            residency="warm" if residency == "warm" else "cold",
+            progress=progress,
+            routing_skew=skew,
+            latent=latent,
+            **scenario,
+        )
+    counted = None
+    if convention is not None:
+        counted = api.count(model, convention=convention, phase=phase, precision=precision, routing_skew=skew, **scenario)
+    if plot is not None:
+        plots.write(plots.roofline(found), plot)
+    if report is not None:
+        page.write(found, report)
+    if as_json:
+        extra = {} if counted is None else {"counts": records.counts_record(counted)}
+        _print_json(records.analysis_record(found) | extra)
+        return
+    tables.console().print(tables.analysis_tables(found))
+    if counted is not None:
+        tables.console().print(tables.counts_table(counted))
+    for path in (plot, report):
+        if path is not None:
+            _say(f"wrote {path}")
+
+
+@app.command()
+def thresholds(
+    model: ModelName,
+    chip: ChipName,
+    precision: PrecisionName = None,
+    verified: Annotated[float, typer.Option(help="Tokens a sequence verifies at once under speculation.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Say where the bound changes: ops:byte, critical batch, prompt length, KV bytes, tensor parallelism."""
+    from ridgeline import api
+    from ridgeline.report import records, tables
+
+    found = api.thresholds(model, chip, precision=precision, verified=verified)
+    if as_json:
+        _print_json(records.thresholds_record(found))
+    else:
+        tables.console().print(tables.thresholds_table(found))
+
+
+@app.command()
+def show(
+    kind: Annotated[str | None, typer.Argument(help="chip, model or system.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A name of the catalogue, or a file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the catalogue, or print one entry with the source of every number."""
+    from ridgeline import api
+    from ridgeline.report import records, tables
+
+    if kind is None:
+        catalogue = {one: api.names(one) for one in api.KINDS}
+        if as_json:
+            _print_json(catalogue)
+        else:
+            tables.console().print(tables.catalogue_table(catalogue))
+        return
+    kind = kind.removesuffix("s")
+    _check_choice("kind", kind, api.KINDS)
+    if name is None:
+        found = [api.load_named(kind, one) for one in api.names(kind)]
+        if as_json:
+            _print_json({kind: [{"name": one.name, "title": one.title} for one in found]})
+        else:
+            tables.console().print(tables.entries_table(kind, found))
+        return
+    spec = api.load_named(kind, name)
+    if as_json:
+        _print_json(records.spec_record(spec))
+    else:
+        tables.console().print(tables.spec_table(spec))
+
+
+# ---- reading and printing ---------------------------------------------------------------------------------------------------
+
+
+def _values(name: str, text: str | None) -> Any:
+    """Return an option's number, or the list of its range; None where it was not given."""
+    if text is None:
+        return None
+    from ridgeline.search.space import parse_range
+
+    values = parse_range(text, name)
+    return values if len(values) > 1 or ":" in text or "," in text else values[0]
+
+
+def _check_choice(name: str, value: str | None, accepted: tuple[str, ...]) -> None:
+    if value is not None and value not in accepted:
+        raise InputError(f"{name} {value!r}: choose {', '.join(accepted)}")
+
+
+def _check_suffix(name: str, path: Path | None, accepted: tuple[str, ...]) -> None:
+    """Refuse a file that cannot be written before the work is done, so that no work is lost."""
+    if path is None:
+        return
+    if path.suffix not in accepted:
+        raise InputError(f"--{name} {path}: a name that ends in {', '.join(accepted)} is wanted")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--{name} {path}: there is no folder {path.absolute().parent}")
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    print(json.dumps(record, allow_nan=False, ensure_ascii=False))
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+_WORTH_A_BAR = 100_000
+
+
+@contextmanager
+def _progress(name: str) -> Generator[Callable[[int, int], None]]:
+    """Show a bar on stderr once the work turns out to be long."""
+    bar: Any = None
+
+    def advance(done: int, points: int) -> None:
+        nonlocal bar
+        if points < _WORTH_A_BAR:
+            return
+        if bar is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            bar = Progress(console=Console(stderr=True), transient=True)
+            bar.start()
+            bar.add_task(name, total=points)
+        bar.update(0, completed=done)
+
+    try:
+        yield advance
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def main() -> None:
+    """Run the command; every error that a user can mend is one sentence."""
+    try:
+        code = app(standalone_mode=False, prog_name="ridgeline")
+    except RidgelineError as error:
+        _say(f"ridgeline: {error}")
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _say(f"ridgeline: {error.format_message()} (`ridgeline --help` shows what is accepted)")
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

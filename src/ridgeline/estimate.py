@@ -1,0 +1,219 @@
+"""One step: the costs of its operations summed, the bounds, what binds, the energy, whether it fits, and the breakdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ridgeline.arrays import is_scalar, maximum, total, where
+from ridgeline.costs.energy import static_energy
+from ridgeline.costs.ideal import Machine, Residency, ideal_cost
+from ridgeline.costs.matmul import ridge
+from ridgeline.mapping.capacity import capacity
+from ridgeline.mapping.fusion import fuse
+from ridgeline.quantities import Count, Joules, Seconds
+from ridgeline.results import Cost, Estimate, Operation, OperationEstimate
+from ridgeline.specs.chip import Chip
+from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.precision import Precision
+from ridgeline.specs.scenario import Scenario
+from ridgeline.workload import convolution, transformer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Totals:
+    """What a step takes, without the breakdown: what a sweep keeps of each point."""
+
+    time: Seconds
+    time_lower: Seconds
+    time_upper: Seconds
+    energy: Joules | None
+    cost: Cost
+
+
+def step_operations(model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision) -> tuple[Operation, ...]:
+    """Return the operations of a step before anything is fused."""
+    if isinstance(model, ConvolutionalModel):
+        return convolution.operations(model, scenario, precision)
+    return transformer.operations(model, scenario, precision)
+
+
+def processed_tokens(model: Model | ConvolutionalModel, scenario: Scenario) -> Count:
+    """Tokens that a step yields or takes in, over all requests; images of a vision model or a convolutional network."""
+    if isinstance(model, ConvolutionalModel) or (model.encoder and not model.decoder and model.patches is not None):
+        return scenario.batch
+    if scenario.phase == "decode":
+        return scenario.batch * expected_tokens(scenario)
+    if scenario.phase == "generate":
+        return scenario.batch * scenario.output
+    return scenario.batch * _prompt(model, scenario)
+
+
+def _prompt(model: Model, scenario: Scenario) -> Count:
+    return transformer.encoder_tokens(model, scenario) if model.encoder else scenario.prompt
+
+
+def expected_tokens(scenario: Scenario) -> Count:
+    """Tokens that a sequence gains in one decode step: with acceptance a and g speculated tokens, (1 − a^(g+1)) / (1 − a)."""
+    if scenario.acceptance is None:
+        return scenario.verified if is_scalar(scenario.verified) and scenario.verified == 1 else 1.0
+    kept = scenario.acceptance
+    return where(kept < 1.0, (1.0 - kept**scenario.verified) / maximum(1.0 - kept, 1e-12), scenario.verified)
+
+
+def fold(machine: Machine, operations: Sequence[Operation]) -> Totals:
+    """Sum the operations of a step, one by one, so that a sweep holds no breakdown."""
+    lower: Seconds = 0.0
+    whole = Cost(time={})
+    for operation in operations:
+        cost = ideal_cost(machine, operation)
+        lower = lower + cost.lower * operation.count
+        whole = whole + cost.times(operation.count)
+    return _totals(machine, whole, lower)
+
+
+def _totals(machine: Machine, whole: Cost, lower: Seconds) -> Totals:
+    return Totals(time=lower, time_lower=lower, time_upper=whole.upper, energy=_energy(machine, whole, lower), cost=whole)
+
+
+def _energy(machine: Machine, whole: Cost, time: Seconds) -> Joules | None:
+    """Return the energy where the chip gives that of its arithmetic and of its main memory; static energy where known."""
+    main = f"memory.{machine.levels[-1].name}"
+    if main not in whole.energy or any(unit.energy is None for unit in machine.formats.values()):
+        return None
+    static = machine.chip.package.idle_power
+    return total(list(whole.energy.values())) + (0.0 if static is None else static_energy(time=time, power=static))
+
+
+def estimate(
+    chip: Chip,
+    model: Model | ConvolutionalModel,
+    scenario: Scenario,
+    precision: Precision,
+    *,
+    level: str = "ideal",
+    residency: Residency = "cold",
+) -> Estimate:
+    """Return what a step takes on a chip: any quantity of the chip and the scenario may be an array, and all broadcast.
+
+    Infeasible points are data: `feasible` is a mask and `capacity.shortfall` says how many bytes are missing.
+    """
+    plain = step_operations(model, scenario, precision)
+    machine = Machine.of(chip, precision.accumulate, residency)
+    operations = fuse(plain)
+    rows = tuple(_row(machine, operation) for operation in operations)
+    whole, lower = Cost(time={}), 0.0
+    for row in rows:
+        lower = lower + row.time * row.count
+        whole = whole + row.cost.times(row.count)
+    totals = _totals(machine, whole, lower)
+    held = capacity(model, scenario, precision, chip, operations)
+    main = machine.levels[-1]
+    tokens = processed_tokens(model, scenario)
+    return Estimate(
+        level=level,
+        time=totals.time,
+        time_lower=totals.time_lower,
+        time_upper=totals.time_upper,
+        interval=None,
+        flops=whole.flops,
+        bytes=whole.bytes,
+        intensity=whole.flops / whole.bytes[main.name],
+        ridge=ridges(machine),
+        resources=tuple(whole.time),
+        bound=largest(whole.time),
+        cost=_with_static(machine, whole, totals.time),
+        energy=totals.energy,
+        tokens=tokens,
+        tokens_per_second=tokens / totals.time,
+        capacity=held,
+        feasible=held.fits,
+        operations=rows,
+        notes=_notes(machine, model, scenario),
+    )
+
+
+def _with_static(machine: Machine, whole: Cost, time: Seconds) -> Cost:
+    static = machine.chip.package.idle_power
+    if static is None:
+        return whole
+    return Cost(
+        time=whole.time,
+        energy={**whole.energy, "static": static_energy(time=time, power=static)},
+        flops=whole.flops,
+        bytes=whole.bytes,
+    )
+
+
+def _row(machine: Machine, operation: Operation) -> OperationEstimate:
+    cost = ideal_cost(machine, operation)
+    lead = operation.products[0] if operation.products else None
+    width = None if lead is None else _width(operation)
+    return OperationEstimate(
+        name=operation.name,
+        kind=operation.kind,
+        group=operation.group,
+        count=operation.count,
+        m=None if lead is None else lead.m,
+        n=width,
+        k=None if lead is None else lead.k,
+        flops=cost.flops,
+        bytes=operation.bytes,
+        time=cost.lower,
+        bound=largest(cost.time),
+        cost=cost,
+    )
+
+
+def _width(operation: Operation) -> Count:
+    """Columns of the product; of products side by side over one input, their sum."""
+    if operation.kind == "attention":
+        return operation.products[0].n
+    return total([product.n for product in operation.products])
+
+
+def ridges(machine: Machine) -> dict[str, dict[str, Any]]:
+    """Return FLOPs per byte at which each compute format in use turns compute-bound, by memory level."""
+    return {
+        name: {level.name: ridge(rate=unit.rate, bandwidth=level.bandwidth) for level in machine.levels}
+        for name, unit in machine.formats.items()
+    }
+
+
+def largest(times: dict[str, Seconds] | Any) -> Any:
+    """Return the resource with the largest time: its name, or an array of indices into the resources where times are arrays."""
+    names = list(times)
+    best = times[names[0]]
+    if all(is_scalar(one) for one in times.values()):
+        return max(names, key=lambda name: times[name])
+    index: Any = 0.0 * total(list(times.values()))
+    for position, name in enumerate(names[1:], start=1):
+        index = where(times[name] > best, float(position), index)
+        best = maximum(best, times[name])
+    return index
+
+
+def _notes(machine: Machine, model: Model | ConvolutionalModel, scenario: Scenario) -> tuple[str, ...]:
+    """Say aloud what was assumed: formats substituted, contexts past the model's limit."""
+    found: list[str] = []
+    for (stationary, streaming), unit in machine.substitutions().items():
+        found.append(f"{stationary} × {streaming} is computed in {unit}: {machine.chip.name} has no unit of its own for it")
+    limit, longest = _context_limit(model), longest_context(scenario)
+    if limit is not None and longest > limit:
+        found.append(f"{longest:g} tokens are past the {limit:g} that {model.name} was made for")
+    return tuple(found)
+
+
+def _context_limit(model: Model | ConvolutionalModel) -> float | None:
+    if not isinstance(model, Model) or model.patches is not None or model.audio is not None:
+        return None
+    return model.maximum_context if is_scalar(model.maximum_context) else None
+
+
+def longest_context(scenario: Scenario) -> float:
+    """Return the most tokens that a sequence has when the step ends."""
+    longest = scenario.context
+    if scenario.phase != "decode":
+        longest = longest + scenario.prompt
+    if scenario.phase == "generate":
+        longest = longest + scenario.output
+    return longest if is_scalar(longest) else float(longest.max())

@@ -1,0 +1,1 @@
+"""Results become tables, plots, pages and JSON, each with the sources it used."""

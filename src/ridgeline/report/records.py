@@ -1,0 +1,152 @@
+"""Results as plain records in SI units: what `--json` prints."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from ridgeline.api import Analysis, Thresholds
+from ridgeline.results import OperationEstimate
+from ridgeline.specs.base import Source, quantities
+from ridgeline.workload.conventions import Counts
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON knows it: arrays as nested lists, whole floats as they are, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    return value
+
+
+def sources_record(sources: Mapping[str, Source]) -> list[dict[str, Any]]:
+    """Return the sources of the numbers that were used."""
+    return [
+        {
+            "field": path,
+            "value": source.value,
+            "unit": source.unit,
+            "key": source.key,
+            "where": source.where,
+            "confidence": source.confidence,
+            "note": source.note,
+        }
+        for path, source in sorted(sources.items())
+    ]
+
+
+def analysis_record(analysis: Analysis) -> dict[str, Any]:
+    """Return an analysis by the command's contract; entries of points that do not fit are null."""
+    found = analysis.estimate
+    record: dict[str, Any] = {
+        "model": analysis.model.name,
+        "chip": analysis.chip.name,
+        "phase": analysis.scenario.phase,
+        "precision": analysis.precision.name,
+        "level": found.level,
+    }
+    if analysis.axes:
+        record["axes"] = plain(dict(analysis.axes))
+    else:
+        names = ("batch", "prompt", "context", "output", "samples", "verified")
+        record["scenario"] = {name: plain(getattr(analysis.scenario, name)) for name in names}
+    scalars: dict[str, Any] = {
+        "time": found.time,
+        "time_lower": found.time_lower,
+        "time_upper": found.time_upper,
+        "interval": found.interval,
+        "flops": found.flops,
+        "bytes": dict(found.bytes),
+        "intensity": found.intensity,
+        "bound": found.bound,
+        "energy": found.energy,
+        "energy_by_component": dict(found.cost.energy) if found.energy is not None else None,
+        "time_by_resource": dict(found.cost.time),
+        "tokens": found.tokens,
+        "tokens_per_second": found.tokens_per_second,
+    }
+    feasible = np.asarray(found.feasible)
+    record |= {name: _masked(analysis, name, value, feasible) for name, value in scalars.items()}
+    record["ridge"] = plain(found.ridge)
+    record["feasible"] = plain(found.feasible) if not analysis.axes else (feasible > 0).tolist()
+    record["capacity"] = _capacity_record(analysis)
+    if not analysis.axes:
+        record["operations"] = [operation_record(row) for row in found.operations]
+    record["notes"] = list(found.notes)
+    record["sources"] = sources_record(found.sources)
+    return record
+
+
+def _masked(analysis: Analysis, name: str, value: Any, feasible: Any) -> Any:
+    """Return a quantity with nulls where the point does not fit, and bounds by name."""
+    if isinstance(value, Mapping):
+        return {key: _masked(analysis, str(key), one, feasible) for key, one in value.items()}
+    if not analysis.axes or value is None:
+        return plain(value)
+    full = np.broadcast_to(np.asarray(value), feasible.shape)
+    if name == "bound":
+        full = np.vectorize(analysis.resource, otypes=[object])(full)
+    nulls = np.full(feasible.shape, None, dtype=object)
+    return plain(np.where(feasible > 0, full.astype(object), nulls).tolist())
+
+
+def _capacity_record(analysis: Analysis) -> Any:
+    held = analysis.estimate.capacity
+    if held is None:
+        return None
+    return plain(
+        {
+            "level": held.level,
+            "weights": held.weights,
+            "kv": held.kv,
+            "activations": held.activations,
+            "needed": held.needed,
+            "available": held.available,
+            "shortfall": held.shortfall,
+            "chips_needed": analysis.chips_needed,
+        }
+    )
+
+
+def operation_record(row: OperationEstimate) -> dict[str, Any]:
+    """Return one row of the breakdown."""
+    names = ("name", "kind", "group", "count", "m", "n", "k", "flops", "bytes", "time", "bound")
+    return {name: plain(getattr(row, name)) for name in names}
+
+
+def thresholds_record(found: Thresholds) -> dict[str, Any]:
+    """Return thresholds by the command's contract."""
+    hidden = ("model", "chip", "precision", "sources")
+    record = {"model": found.model.name, "chip": found.chip.name, "precision": found.precision.name}
+    record |= {one.name: plain(getattr(found, one.name)) for one in fields(found) if one.name not in hidden}
+    return record | {"sources": sources_record(found.sources)}
+
+
+def counts_record(found: Counts) -> dict[str, Any]:
+    """Return counts by class under a named convention."""
+    groups = {name: {"flops": plain(one.flops), "bytes": plain(one.bytes)} for name, one in found.groups.items()}
+    return {
+        "convention": found.convention.name,
+        "groups": groups,
+        "flops": plain(found.total.flops),
+        "bytes": plain(found.total.bytes),
+    }
+
+
+def spec_record(spec: Any) -> dict[str, Any]:
+    """Return a spec's quantities by dotted path with their sources."""
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "quantities": plain(quantities(spec)),
+        "sources": sources_record(spec.sources),
+    }

@@ -1,0 +1,340 @@
+"""Results as tables that fit one screen."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ridgeline.api import Analysis, Thresholds
+from ridgeline.quantities import show
+from ridgeline.specs.base import Source, quantities, units_of
+from ridgeline.specs.chip import Chip
+from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.workload.conventions import Counts
+from ridgeline.workload.parameters import parameters
+
+_MOST_ROWS = 64
+
+
+def analysis_tables(analysis: Analysis) -> RenderableType:
+    """Return the answer of `analyze`: a row for each point of a range, or one scenario with its breakdown."""
+    parts: list[RenderableType] = [Text(_headline(analysis), style="bold")]
+    parts += [_range_table(analysis)] if analysis.axes else [_answer(analysis), _operations_table(analysis)]
+    parts += [Text(f"note: {note}", style="yellow") for note in analysis.estimate.notes]
+    parts.append(Text(_footer(analysis), style="dim"))
+    return Group(*parts)
+
+
+def _headline(analysis: Analysis) -> str:
+    scenario = analysis.scenario
+    varied = set(analysis.axes)
+    counts = {
+        "batch": scenario.batch,
+        "prompt": scenario.prompt if scenario.phase != "decode" else 0,
+        "context": scenario.context,
+        "output": scenario.output if scenario.phase == "generate" else 0,
+    }
+    said = [f"{name} {value:g}" for name, value in counts.items() if name not in varied and value]
+    title = analysis.model.title or analysis.model.name
+    return f"{title} on {analysis.chip.title or analysis.chip.name}: {', '.join([scenario.phase, *said, analysis.precision.name])}"
+
+
+def _footer(analysis: Analysis) -> str:
+    ridges = "; ".join(
+        f"{name} {_number(levels[analysis.chip.main_memory.name])} FLOP/B" for name, levels in analysis.estimate.ridge.items()
+    )
+    sources = analysis.estimate.sources
+    estimates = sum(one.confidence == "estimate" for one in sources.values())
+    keys = sorted({one.key for one in sources.values() if one.key})
+    level = {"ideal": "ideal: compulsory traffic at peak rates, a bound no machine beats"}.get(analysis.estimate.level, "")
+    return (
+        f"level {level}\nridge at {analysis.chip.main_memory.name}: {ridges}\n"
+        f"{len(sources)} catalogue numbers, {estimates} of them estimates; sources: {', '.join(keys) or 'none'}"
+    )
+
+
+def _number(value: Any) -> str:
+    value = float(np.asarray(value).ravel()[0])
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.3e}"
+
+
+def _range_table(analysis: Analysis) -> RenderableType:
+    found, held = analysis.estimate, analysis.estimate.capacity
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in analysis.axes:
+        table.add_column(name, justify="right")
+    table.add_column("binds")
+    for name in ("time", "tokens/s", "J/token", "FLOP/B", "ridge", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    ridge = _number(next(iter(found.ridge.values()))[analysis.chip.main_memory.name])
+    shape = np.shape(found.time)
+    places = list(np.ndindex(*shape))
+    for place in places[:_MOST_ROWS]:
+        point = [f"{values[index]:g}" for values, index in zip(analysis.axes.values(), place, strict=True)]
+        if held is not None and not np.asarray(held.fits)[place]:
+            short = float(np.asarray(held.shortfall)[place])
+            chips = int(np.asarray(analysis.chips_needed)[place])
+            table.add_row(*point, Text(f"does not fit: {show(short, 'B')} short, {chips} chips would hold it", style="red"))
+            continue
+        energy = None if found.energy is None else found.energy[place] / found.tokens[place]
+        used = "" if held is None else show(float(held.needed[place]), "B")
+        table.add_row(
+            *point,
+            analysis.resource(found.bound[place]),
+            show(float(found.time[place]), "s"),
+            f"{found.tokens_per_second[place]:.5g}",
+            "–" if energy is None else f"{energy:.3g}",
+            f"{found.intensity[place]:.3g}",
+            ridge,
+            used,
+        )
+    if len(places) <= _MOST_ROWS:
+        return table
+    return Group(table, Text(f"… {len(places) - _MOST_ROWS} more points: --json prints all of them", style="dim"))
+
+
+def _answer(analysis: Analysis) -> RenderableType:
+    found, held = analysis.estimate, analysis.estimate.capacity
+    main = analysis.chip.main_memory.name
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    share = found.cost.time[found.bound] / found.time_upper
+    table.add_row("binds", f"{found.bound} ({share:.0%} of all resource time)")
+    table.add_row("time", f"{show(found.time, 's')} (no overlap at all: {show(found.time_upper, 's')})")
+    table.add_row("throughput", f"{found.tokens_per_second:,.5g} {_unit(analysis)}")
+    table.add_row(
+        "work",
+        f"{show(found.flops, 'FLOP')}, {show(found.bytes[main], 'B')} through {main}: {found.intensity:.4g} FLOP/B",
+    )
+    if found.energy is not None:
+        parts = ", ".join(
+            f"{name} {value / found.energy:.0%}" for name, value in found.cost.energy.items() if value > 0.005 * found.energy
+        )
+        table.add_row("energy", f"{show(found.energy, 'J')}, {show(found.energy / found.tokens, 'J')} a token ({parts})")
+    if held is not None:
+        table.add_row("memory", f"{show(held.needed, 'B')} of {show(held.available, 'B')}: {_held(held)}")
+    return table
+
+
+def _unit(analysis: Analysis) -> str:
+    images = not hasattr(analysis.model, "hidden") or getattr(analysis.model, "patches", None) is not None
+    return "images/s" if images else "tokens/s"
+
+
+def _held(held: Any) -> str:
+    parts = {"weights": held.weights, "KV cache": held.kv, "activations": held.activations}
+    return ", ".join(f"{name} {show(value, 'B')}" for name, value in parts.items() if value > 0)
+
+
+def _operations_table(analysis: Analysis) -> Table:
+    found = analysis.estimate
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("operation", max_width=44)
+    for name in ("count", "m", "n", "k", "FLOP", "bytes", "time", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("binds", no_wrap=True)
+    for row in found.operations:
+        share = row.time * row.count / found.time if found.time else 0.0
+        table.add_row(
+            row.name,
+            f"{row.count:g}",
+            *("" if one is None else f"{one:.6g}" for one in (row.m, row.n, row.k)),
+            show(row.flops, ""),
+            show(row.bytes, "B"),
+            show(row.time, "s"),
+            f"{share:.1%}",
+            row.bound,
+        )
+    return table
+
+
+def thresholds_table(found: Thresholds) -> RenderableType:
+    """Return the answer of `thresholds`: every number with what it counts."""
+    chip, model = found.chip, found.model
+    parts: list[RenderableType] = [
+        Text(f"{model.title or model.name} on {chip.title or chip.name}, {found.precision.name}", style="bold"),
+        _balance_table(found),
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("threshold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("what it counts")
+    for row in _threshold_rows(found):
+        table.add_row(*row)
+    keys = sorted({one.key for one in found.sources.values() if one.key})
+    return Group(*parts, table, Text(f"sources: {', '.join(keys)}", style="dim"))
+
+
+def _balance_table(found: Thresholds) -> Table:
+    levels = list(dict.fromkeys(level for by_level in found.ops_per_byte.values() for level in by_level))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ops:byte")
+    for level in levels:
+        table.add_column(level, justify="right")
+    for name, by_level in found.ops_per_byte.items():
+        table.add_row(name, *(f"{by_level[level]:.1f}" if level in by_level else "" for level in levels))
+    return table
+
+
+def _threshold_rows(found: Thresholds) -> list[tuple[str, str, str]]:
+    main = found.chip.main_memory.name
+    rows = [
+        (
+            "critical batch",
+            f"{found.critical_batch:.1f}",
+            f"rows at which a wide weight matrix turns compute-bound ({found.compute_format}, {main})",
+        ),
+    ]
+    rows += [
+        ("", "never" if math.isinf(value) else f"{value:.0f}", f"exact for {name}, activations counted")
+        for name, value in found.critical_batch_exact.items()
+    ]
+    if found.critical_batch_experts is not None:
+        rows.append(("", f"{found.critical_batch_experts:.0f}", "for routed experts: times experts / active"))
+    if found.verified != 1:
+        rows.append(
+            (
+                "",
+                f"{found.critical_batch_speculative:.0f}",
+                f"sequences, with {found.verified:g} tokens verified at once",
+            )
+        )
+    rows.append(
+        (
+            "attention",
+            f"{found.attention_critical_tokens:.0f}",
+            "prompt tokens at which prefill attention turns compute-bound (full, no shared heads)",
+        )
+    )
+    rows.append(("", f"{found.attention_critical_tokens_grouped:.0f}", "… with this model's shared KV heads"))
+    rows.append(("", f"{found.attention_critical_tokens_causal:.0f}", "… and a causal mask"))
+    intensity = found.attention_intensity
+    rows.append(("", f"{intensity['decode']:.2f}", "FLOP/B of decoding, S·T/(S+T) for one query, two bytes a value"))
+    if found.kv_bytes_per_token:
+        rows.append(("KV cache", f"{found.kv_bytes_per_token:,.0f} B", "a token, this model"))
+        rows += [("", f"{value:,.0f} B", f"a token as {kind}") for kind, value in found.kv_bytes_per_token_by_kind.items()]
+        rows += [("", f"{value:,.0f}", f"tokens fill {level}") for level, value in found.tokens_in_memory.items()]
+        if found.tokens_beside_weights is not None:
+            rows.append(("", f"{found.tokens_beside_weights:,.0f}", f"tokens fit {main} beside the weights"))
+    rows += [
+        ("in flight", show(value, "B"), f"bytes under way to keep {level} busy (latency × bandwidth)")
+        for level, value in found.bytes_in_flight.items()
+    ]
+    rows += [
+        ("ops:comms", f"{value:,.0f}", f"FLOPs a communicated byte, {name}") for name, value in found.ops_per_comm_byte.items()
+    ]
+    rows += [
+        ("tensor parallel", f"{value:.1f}", f"chips at which communication binds, {name}")
+        for name, value in found.tensor_parallel_limit.items()
+    ]
+    return rows
+
+
+def _listing(rows: Iterable[tuple[str, ...]], columns: tuple[str, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def catalogue_table(names: Mapping[str, list[str]]) -> Table:
+    """Return the catalogue's names by kind."""
+    return _listing([(kind, ", ".join(found)) for kind, found in names.items()], ("kind", "names"))
+
+
+def entries_table(kind: str, specs: Iterable[Any]) -> Table:
+    """Return the entries of a kind with what tells them apart."""
+    if kind == "chip":
+        columns = ("name", "what", "year", "node", "peak", "memory", "bandwidth", "power")
+        return _listing([_chip_row(one) for one in specs], columns)
+    if kind == "model":
+        return _listing([_model_row(one) for one in specs], ("name", "what", "family", "parameters", "published in"))
+    return _listing([(one.name, one.title, one.chip.name, f"{one.chips:g}") for one in specs], ("name", "what", "chip", "chips"))
+
+
+def _chip_row(chip: Chip) -> tuple[str, ...]:
+    rates = chip.matrix_unit.rate or chip.vector_unit.rate
+    name = next((one for one in ("bf16", "fp16", "int8", "fp32") if one in rates), next(iter(rates)))
+    main, package = chip.main_memory, chip.package
+    return (
+        chip.name,
+        chip.title,
+        str(chip.year or ""),
+        _or_blank(package.node, "m"),
+        f"{show(rates[name], 'FLOP/s')} {name}",
+        _or_blank(main.capacity, "B"),
+        _or_blank(main.bandwidth, "B/s"),
+        _or_blank(package.power, "W"),
+    )
+
+
+def _or_blank(value: float | None, unit: str) -> str:
+    return "" if value is None else show(value, unit)
+
+
+def _model_row(model: Model | ConvolutionalModel) -> tuple[str, ...]:
+    return (model.name, model.title, model.family, show(parameters(model).total, "", 4), model.precision)
+
+
+def counts_table(counts: Counts) -> RenderableType:
+    """Return counts by class under a named convention."""
+    rows = [
+        (
+            name,
+            show(float(one.flops), "FLOP", 4),
+            show(float(one.bytes), "B", 4),
+            f"{one.intensity:.4g}" if one.bytes else "",
+        )
+        for name, one in {**counts.groups, "total": counts.total}.items()
+    ]
+    title = Text(f"counted by {counts.convention.name}: {counts.convention.title}", style="bold")
+    return Group(title, _listing(rows, ("class", "work", "traffic", "FLOP/B")))
+
+
+def spec_table(spec: Any) -> RenderableType:
+    """Return every number of a spec with its source."""
+    rows = [(path, shown(spec, path, value), _said(spec.sources.get(path))) for path, value in quantities(spec).items()]
+    table = _listing(rows, ("field", "value", "source"))
+    table.columns[1].justify = "right"
+    return Group(Text(f"{spec.title} ({spec.name})", style="bold"), table)
+
+
+def shown(spec: Any, path: str, value: Any) -> str:
+    """Return a quantity with the unit that its field carries."""
+    unit = _unit_at(spec, path.split("."))
+    return show(float(value), unit, 4) if unit not in ("1", "") else f"{value:,.12g}"
+
+
+def _unit_at(spec: Any, path: list[str]) -> str:
+    units = units_of(type(spec))
+    if path[0] in units:
+        return units[path[0]][0].symbol
+    child = getattr(spec, path[0], None)
+    if isinstance(child, tuple):
+        child = next((one for index, one in enumerate(child) if str(getattr(one, "name", "") or index) == path[1]), None)
+        return _unit_at(child, path[2:]) if child is not None else "1"
+    return _unit_at(child, path[1:]) if child is not None and len(path) > 1 else "1"
+
+
+def _said(source: Source | None) -> str:
+    if source is None:
+        return "default"
+    parts = [source.key or "", source.where or ""]
+    if source.confidence != "seen":
+        parts.append(source.confidence)
+    if source.note:
+        parts.append(source.note)
+    return ", ".join(part for part in parts if part)
+
+
+def console(*, error: bool = False) -> Console:
+    """Return a console; wide where the output goes to a file, so that no cell is cut."""
+    found = Console(stderr=error, highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(stderr=error, highlight=False, width=200)

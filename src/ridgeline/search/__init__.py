@@ -1,0 +1,1 @@
+"""Spaces of designs and scenarios: axes, sweeps, and what is kept of them."""

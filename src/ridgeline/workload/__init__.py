@@ -1,0 +1,1 @@
+"""Models and scenarios become operations; nothing here knows a chip."""

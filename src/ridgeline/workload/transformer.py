@@ -1,0 +1,304 @@
+"""Transformers as operations: encode, prefill (chunked too), decode and generate.
+
+Every layer group gives a short list of operations with the tensors they read and write by name, so that fusion can tell what
+stays on chip and a counting convention can count them its own way. Nothing here knows a chip.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ridgeline.arrays import is_zero, maximum, minimum
+from ridgeline.errors import InputError
+from ridgeline.quantities import Count
+from ridgeline.results import Operation
+from ridgeline.specs.model import Layer, Model
+from ridgeline.specs.precision import Precision
+from ridgeline.specs.scenario import LatentForm, Scenario
+from ridgeline.workload.attention import cross_attention, linear_attention, softmax_attention
+from ridgeline.workload.feed_forward import feed_forward, mixture
+from ridgeline.workload.pieces import Frame, activation, linear, norm, residual, weight
+from ridgeline.workload.tokens import Tokens
+
+
+def operations(model: Model, scenario: Scenario, precision: Precision) -> tuple[Operation, ...]:
+    """Return the operations of one step; counts are arrays where the scenario's are.
+
+    Raises `InputError` for a phase that the model has not, such as decoding with an encoder.
+    """
+    phases = {"encode": _encode, "prefill": _prefill, "decode": _decode, "generate": _generate}
+    if scenario.phase not in phases:
+        raise InputError(f"phase {scenario.phase!r} has no operations yet: choose {', '.join(phases)}")
+    if scenario.phase != "encode" and not model.decoder:
+        raise InputError(f"{model.name} is an encoder: it has no phase {scenario.phase!r}, use `encode`")
+    return tuple(phases[scenario.phase](model, scenario, precision))
+
+
+# ---- phases ----------------------------------------------------------------------------------------------------------
+
+
+def _encode(model: Model, scenario: Scenario, precision: Precision) -> list[Operation]:
+    """Every token attends to all: an encoder, or a decoder that scores a text (then causal)."""
+    stack = model.encoder or model.decoder
+    new = encoder_tokens(model, scenario)
+    head = new if scenario.head_tokens == "all" or model.head == "masked-language" else 1.0
+    tokens = Tokens(sequences=scenario.batch, new=new, causal=not model.encoder, head=head)
+    frame = _frame(model, scenario, precision, tokens, "expanded")
+    with_head = not model.decoder or not model.encoder
+    return _front(frame, bool(model.encoder)) + _stack(frame, stack) + (_head(frame) if with_head else [])
+
+
+def _prefill(model: Model, scenario: Scenario, precision: Precision) -> list[Operation]:
+    """Fill the cache with the prompt; an encoder-decoder encodes it and takes one decoder step."""
+    found: list[Operation] = []
+    new, past = scenario.prompt, scenario.context
+    if model.encoder:
+        found = repeat(_encode(model, scenario, precision), 1, "encoder ")
+        new, past = 1.0, 0.0
+    head = new if scenario.head_tokens == "all" else 1.0
+    tokens = Tokens(sequences=scenario.batch / scenario.samples, new=new, past=past, head=head)
+    frame = replace(_frame(model, scenario, precision, tokens, "expanded"), writes_source=True)
+    return found + _front(frame, False) + _stack(frame, model.decoder) + _head(frame)
+
+
+def _decode(model: Model, scenario: Scenario, precision: Precision, steps: Count | None = None) -> list[Operation]:
+    """One step of every sequence, or an average one of `steps` after `scenario.context` tokens."""
+    new = scenario.verified
+    past = scenario.context if steps is not None else maximum(scenario.context - new, 0.0 * (scenario.context + new))
+    tokens = Tokens(
+        sequences=scenario.batch,
+        new=new,
+        past=past,
+        steps=steps,
+        head=new,
+        shared=minimum(scenario.prompt, past),
+        sharing=scenario.samples,
+        decoding=True,
+    )
+    frame = _frame(model, scenario, precision, tokens, "absorbed")
+    return _front(frame, False) + _stack(frame, model.decoder) + _head(frame)
+
+
+def _generate(model: Model, scenario: Scenario, precision: Precision) -> list[Operation]:
+    """Prefill, which gives the first token, then `output` − 1 decode steps at their average cost."""
+    prefill = _prefill(model, replace(scenario, phase="prefill", context=0.0), precision)
+    steps = scenario.output - 1
+    start = 1.0 if model.encoder else scenario.prompt
+    each = replace(scenario, phase="decode", context=start, source_tokens=source_tokens(model, scenario))
+    decode = _decode(model, each, precision, steps=maximum(steps, 1.0 + 0.0 * steps))
+    return repeat(prefill, 1, "prefill ") + repeat(decode, steps, "decode ")
+
+
+def repeat(operations: Iterable[Operation], count: Count, prefix: str = "") -> list[Operation]:
+    """Return operations `count` times over; those that repeated equally often still share one count."""
+    counts: dict[int, Count] = {}
+    return [replace(one, count=counts.setdefault(id(one.count), one.count * count), name=prefix + one.name) for one in operations]
+
+
+def _frame(model: Model, scenario: Scenario, precision: Precision, tokens: Tokens, latent: LatentForm) -> Frame:
+    return Frame(
+        model=model,
+        tokens=tokens,
+        precision=precision,
+        latent=scenario.latent or latent,
+        source=source_tokens(model, scenario),
+        routing_skew=scenario.routing_skew,
+    )
+
+
+def encoder_tokens(model: Model, scenario: Scenario) -> Count:
+    """Tokens of one sequence in the encoder: an image's patches, a spectrogram's frames, or the prompt."""
+    if model.patches is not None:
+        return model.patches.tokens + (1.0 if model.class_token else 0.0)
+    if model.audio is not None:
+        return model.audio.frames / 2
+    return scenario.prompt
+
+
+def source_tokens(model: Model, scenario: Scenario) -> Count:
+    """Encoder tokens that cross-attention reads; without a stated number, the model's own or the prompt."""
+    if not (model.encoder and model.decoder):
+        return 0.0
+    if not is_zero(scenario.source_tokens):
+        return scenario.source_tokens
+    own = encoder_tokens(model, scenario)
+    return own if not is_zero(own) else scenario.context
+
+
+# ---- layers and stacks -----------------------------------------------------------------------------------------------
+
+
+def layer_operations(frame: Frame, layer: Layer) -> list[Operation]:
+    """Return the operations of one layer of a group: attention, cross-attention, feed-forward, each with norm and residual."""
+    found: list[Operation] = []
+    mixing: list[tuple[str, list[Operation]]] = []
+    if layer.attention is not None:
+        mixing.append(("attention", softmax_attention(frame, layer.attention)))
+    if layer.linear_attention is not None:
+        mixing.append(("attention", linear_attention(frame, layer.linear_attention)))
+    if layer.cross_attention is not None:
+        mixing.append(("cross", cross_attention(frame, layer.cross_attention)))
+    if layer.feed_forward is not None:
+        mixing.append(("feed-forward", feed_forward(frame, layer.feed_forward)))
+    if layer.experts is not None:
+        mixing.append(("feed-forward", mixture(frame, layer.experts)))
+    norms = layer.norms
+    for index, (name, part) in enumerate(mixing):
+        before = norms > index
+        after = norms >= len(mixing) * 2
+        if before:
+            found.append(norm(frame, f"{name} norm", kept=frame.model.parallel_block))
+        found += part
+        if after:
+            found.append(norm(frame, f"{name} output norm", source="projected", target="projected"))
+        found.append(residual(frame, f"{name} residual", "projected"))
+    return found
+
+
+def _stack(frame: Frame, layers: tuple[Layer, ...]) -> list[Operation]:
+    found: list[Operation] = []
+    for layer in layers:
+        prefix = f"{layer.name} " if layer.name and len(layers) > 1 else ""
+        found += repeat(layer_operations(frame, layer), layer.count, prefix)
+    if frame.model.final_norm:
+        found.append(replace(norm(frame, "final norm"), group="head"))
+    return found
+
+
+def _front(frame: Frame, encoder: bool) -> list[Operation]:
+    """Embedding of tokens, patches or a spectrogram."""
+    model, count = frame.model, frame.tokens.count
+    if encoder and model.patches is not None:
+        patch = model.patches
+        inputs = patch.channels * patch.patch_size**2
+        rows = frame.tokens.sequences * patch.tokens
+        return [
+            linear(
+                frame,
+                "patch embedding",
+                inputs=inputs,
+                outputs=model.hidden,
+                source="pixels",
+                target="hidden",
+                tokens=rows,
+                group="embedding",
+                bias=patch.bias,
+            )
+        ]
+    if encoder and model.audio is not None:
+        frames = frame.tokens.sequences * model.audio.frames
+        return [
+            linear(
+                frame,
+                "first convolution",
+                inputs=3 * model.audio.mel_bins,
+                outputs=model.hidden,
+                source="spectrogram",
+                target="inner",
+                tokens=frames,
+                group="embedding",
+                bias=True,
+            ),
+            linear(
+                frame,
+                "second convolution",
+                inputs=3 * model.hidden,
+                outputs=model.hidden,
+                source="inner",
+                target="hidden",
+                tokens=frames / 2,
+                group="embedding",
+                bias=True,
+            ),
+        ]
+    width = model.hidden if model.embedding_size is None else model.embedding_size
+    table = weight(count * width, frame.precision.embedding, "embedding")
+    gather = Operation(
+        name="embedding",
+        kind="gather",
+        group="embedding",
+        functions={"gather": count * width},
+        reads=(table,),
+        writes=(activation(frame, "hidden", count * width, kept=True),),
+    )
+    found = [gather]
+    if model.embedding_size is not None:
+        found.append(
+            linear(
+                frame,
+                "embedding projection",
+                inputs=width,
+                outputs=model.hidden,
+                source="hidden",
+                target="hidden",
+                group="embedding",
+            )
+        )
+    if model.embedding_norm:
+        found.append(replace(norm(frame, "embedding norm", target="hidden", kept=True), group="embedding"))
+    return found
+
+
+def _head(frame: Frame) -> list[Operation]:
+    """Logits of the tokens that need them: the last of each sequence unless all are asked for."""
+    model, tokens = frame.model, frame.tokens
+    rows = tokens.sequences * tokens.head
+    if model.head == "none":
+        return []
+    if model.head == "classifier":
+        return [
+            linear(
+                frame,
+                "classifier",
+                inputs=model.hidden,
+                outputs=model.labels,
+                source="normed",
+                target="logits",
+                tokens=tokens.sequences,
+                group="head",
+                bias=True,
+            )
+        ]
+    found: list[Operation] = []
+    if model.head == "masked-language":
+        found.append(
+            linear(
+                frame,
+                "head transform",
+                inputs=model.hidden,
+                outputs=model.hidden,
+                source="normed",
+                target="normed",
+                tokens=rows,
+                group="head",
+                bias=True,
+            )
+        )
+    width = model.hidden if model.embedding_size is None else model.embedding_size
+    if model.embedding_size is not None:
+        found.append(
+            linear(
+                frame,
+                "head projection",
+                inputs=model.hidden,
+                outputs=width,
+                source="normed",
+                target="normed",
+                tokens=rows,
+                group="head",
+            )
+        )
+    found.append(
+        linear(
+            frame,
+            "head",
+            inputs=width,
+            outputs=model.vocabulary,
+            source="normed",
+            target="logits",
+            tokens=rows,
+            group="head",
+            weights=frame.precision.head,
+            bias=model.head_bias,
+        )
+    )
+    return found
