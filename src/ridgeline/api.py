@@ -119,7 +119,8 @@ def analyze(
         found = estimate(machine, spec, asked, formats, level=level, residency=residency)
     else:
         found = _over_axes(machine, spec, asked, formats, axes, level, residency, progress)
-    found = replace(found, sources=_used_sources(machine, spec, found))
+    notes = (*found.notes, *_notes(spec, asked, axes))
+    found = replace(found, sources=_used_sources(machine, spec, found), notes=notes)
     analysis = Analysis(model=spec, chip=machine, scenario=asked, precision=formats, estimate=found, axes=axes)
     _require_feasible(analysis)
     return analysis
@@ -152,6 +153,32 @@ def _scenario(model: Model | ConvolutionalModel, phase: str | None, given: Mappi
     single = {name: value for name, value in values.items() if name not in axes}
     base = Scenario(phase=chosen, **{**_defaults(model, chosen, values), **single})  # pyright: ignore[reportArgumentType]
     return base, axes
+
+
+def _notes(model: Model | ConvolutionalModel, scenario: Scenario, axes: Mapping[str, Any]) -> list[str]:
+    """Say aloud what was assumed: contexts past the model's limit, speculated tokens that are all kept."""
+    largest = replace(scenario, **{name: float(np.max(values)) for name, values in axes.items()})
+    found: list[str] = []
+    limit, longest = _context_limit(model), longest_context(largest)
+    if limit is not None and longest > limit:
+        found.append(f"{longest:g} tokens are past the {limit:g} that {model.name} was made for")
+    if largest.verified > 1 and scenario.acceptance is None and "acceptance" not in axes:
+        found.append("all verified tokens are counted as kept: --acceptance says how many are")
+    return found
+
+
+def _context_limit(model: Model | ConvolutionalModel) -> float | None:
+    """Return the tokens that a model was made for; images and spectrograms have their own number."""
+    if not isinstance(model, Model) or model.patches is not None or model.audio is not None:
+        return None
+    return model.maximum_context
+
+
+def longest_context(scenario: Scenario) -> float:
+    """Return the most tokens that a sequence has when the step ends."""
+    before = scenario.context if scenario.phase in ("decode", "prefill") else 0.0
+    new = scenario.prompt if scenario.phase != "decode" else 0.0
+    return before + new + (scenario.output if scenario.phase == "generate" else 0.0)
 
 
 def _check_count(name: str, value: Any) -> None:
@@ -388,11 +415,13 @@ def _exact_batches(chip: Chip, model: Model | ConvolutionalModel, precision: Pre
     scenario = Scenario(phase="decode" if model.decoder else "encode", batch=1.0, context=1.0, prompt=1.0)
     unit = compute_rate(chip, (precision.weights, precision.activations), precision.accumulate)
     wide = max(precision.activations.bytes_per_value, 2.0)
+    groups = {layer.name for layer in (*model.encoder, *model.decoder) if layer.name}
     found: dict[str, float] = {}
     for operation in step_operations(model, scenario, precision):
-        if operation.kind == "matmul" and operation.group in ("projections", "feed-forward", "head"):
-            product = operation.products[0]
-            found[operation.name] = matmul.critical_batch_exact(
+        product = operation.products[0] if operation.kind == "matmul" else None
+        if product is not None and operation.group in ("projections", "feed-forward", "head") and product.batch == 1:
+            name = operation.name.split(" ", 1)[1] if operation.name.split(" ")[0] in groups else operation.name
+            found[name] = matmul.critical_batch_exact(
                 rate=unit.rate,
                 bandwidth=chip.main_memory.bandwidth,
                 weight=product.formats[0].bytes_per_value,

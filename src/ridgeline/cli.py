@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from ridgeline.errors import InputError, RidgelineError
@@ -100,6 +99,8 @@ def analyze(
     if as_json:
         extra = {} if counted is None else {"counts": records.counts_record(counted)}
         _print_json(records.analysis_record(found) | extra)
+        for note in found.estimate.notes:
+            _say(f"ridgeline: note: {note}")
         return
     tables.console().print(tables.analysis_tables(found))
     if counted is not None:
@@ -225,6 +226,14 @@ def _progress(name: str) -> Generator[Callable[[int, int], None]]:
             bar.stop()
 
 
+# What Typer raises for a wrong option or a missing argument; releases differ in where the class lives.
+_USAGE_ERROR: Any = next(one for one in typer.BadParameter.__mro__ if one.__name__ == "ClickException")
+
+
+def _command() -> str:
+    return f"{sys.argv[1]} " if len(sys.argv) > 1 and sys.argv[1] in ("analyze", "thresholds", "show") else ""
+
+
 def main() -> None:
     """Run the command; every error that a user can mend is one sentence."""
     try:
@@ -232,10 +241,10 @@ def main() -> None:
     except RidgelineError as error:
         _say(f"ridgeline: {error}")
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        _say(f"ridgeline: {error.format_message()} (`ridgeline --help` shows what is accepted)")
+    except _USAGE_ERROR as error:
+        _say(f"ridgeline: {error.format_message().rstrip('.')}: `ridgeline {_command()}--help` shows what is accepted")
         sys.exit(2)
-    except click.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

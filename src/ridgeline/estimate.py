@@ -53,9 +53,9 @@ def _prompt(model: Model, scenario: Scenario) -> Count:
 
 
 def expected_tokens(scenario: Scenario) -> Count:
-    """Tokens that a sequence gains in one decode step: with acceptance a and g speculated tokens, (1 − a^(g+1)) / (1 − a)."""
+    """Tokens that a sequence gains in a decode step: all v that it verifies; with an acceptance a of each, (1 − aᵛ) / (1 − a)."""
     if scenario.acceptance is None:
-        return scenario.verified if is_scalar(scenario.verified) and scenario.verified == 1 else 1.0
+        return scenario.verified
     kept = scenario.acceptance
     return where(kept < 1.0, (1.0 - kept**scenario.verified) / maximum(1.0 - kept, 1e-12), scenario.verified)
 
@@ -128,7 +128,7 @@ def estimate(
         capacity=held,
         feasible=held.fits,
         operations=rows,
-        notes=_notes(machine, model, scenario),
+        notes=_substitutions(machine),
     )
 
 
@@ -192,28 +192,9 @@ def largest(times: dict[str, Seconds] | Any) -> Any:
     return index
 
 
-def _notes(machine: Machine, model: Model | ConvolutionalModel, scenario: Scenario) -> tuple[str, ...]:
-    """Say aloud what was assumed: formats substituted, contexts past the model's limit."""
-    found: list[str] = []
-    for (stationary, streaming), unit in machine.substitutions().items():
-        found.append(f"{stationary} × {streaming} is computed in {unit}: {machine.chip.name} has no unit of its own for it")
-    limit, longest = _context_limit(model), longest_context(scenario)
-    if limit is not None and longest > limit:
-        found.append(f"{longest:g} tokens are past the {limit:g} that {model.name} was made for")
-    return tuple(found)
-
-
-def _context_limit(model: Model | ConvolutionalModel) -> float | None:
-    if not isinstance(model, Model) or model.patches is not None or model.audio is not None:
-        return None
-    return model.maximum_context if is_scalar(model.maximum_context) else None
-
-
-def longest_context(scenario: Scenario) -> float:
-    """Return the most tokens that a sequence has when the step ends."""
-    longest = scenario.context
-    if scenario.phase != "decode":
-        longest = longest + scenario.prompt
-    if scenario.phase == "generate":
-        longest = longest + scenario.output
-    return longest if is_scalar(longest) else float(longest.max())
+def _substitutions(machine: Machine) -> tuple[str, ...]:
+    """Say aloud which formats are computed in others."""
+    return tuple(
+        f"{stationary} × {streaming} is computed in {unit}: {machine.chip.name} has no unit of its own for it"
+        for (stationary, streaming), unit in machine.substitutions().items()
+    )

@@ -193,6 +193,7 @@ _STEPS = [
     (1e-6, "µ"),
     (1e-9, "n"),
     (1e-12, "p"),
+    (1e-15, "f"),
 ]
 
 
@@ -202,6 +203,10 @@ def show(value: float, unit: str, digits: int = 3) -> str:
     >>> show(3.35e12, "B/s"), show(4.2e-6, "s"), show(0, "J")
     ('3.35 TB/s', '4.2 µs', '0 J')
     """
+    if unit == "USD":
+        return f"{value:,.0f} USD"
+    if unit == "m2":
+        return f"{value * 1e6:.{digits}g} mm²"  # a prefix of a squared unit would be squared too
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
     for step, prefix in _STEPS:

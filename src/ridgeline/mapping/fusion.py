@@ -73,8 +73,20 @@ def _merge(group: Sequence[Operation]) -> Operation:
 def _name(group: Sequence[Operation], lead: Operation, attention: bool) -> str:
     if attention:
         return lead.name.replace("index scores", "index").replace("scores", "attention")
-    names = [one.name for one in group if one.products]
-    return " + ".join(names) if names else lead.name
+    return joined([one.name for one in group if one.products] or [lead.name])
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return names joined, the words that they begin with said once.
+
+    >>> joined(["feed-forward gate", "feed-forward up"])
+    'feed-forward gate + up'
+    """
+    words = [name.split(" ") for name in names]
+    shared = 0
+    while len(names) > 1 and all(len(one) > shared + 1 and one[shared] == words[0][shared] for one in words):
+        shared += 1
+    return " ".join([*words[0][:shared], " + ".join(" ".join(one[shared:]) for one in words)])
 
 
 def _reads(group: Sequence[Operation]) -> Iterable[Tensor]:

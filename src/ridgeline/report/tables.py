@@ -30,11 +30,11 @@ def analysis_tables(analysis: Analysis) -> RenderableType:
 
 
 def _headline(analysis: Analysis) -> str:
-    scenario = analysis.scenario
+    scenario, images = analysis.scenario, _takes_images(analysis)
     varied = set(analysis.axes)
     counts = {
         "batch": scenario.batch,
-        "prompt": scenario.prompt if scenario.phase != "decode" else 0,
+        "prompt": scenario.prompt if scenario.phase != "decode" and not images else 0,
         "context": scenario.context,
         "output": scenario.output if scenario.phase == "generate" else 0,
     }
@@ -68,7 +68,8 @@ def _range_table(analysis: Analysis) -> RenderableType:
     for name in analysis.axes:
         table.add_column(name, justify="right")
     table.add_column("binds")
-    for name in ("time", "tokens/s", "J/token", "FLOP/B", "ridge", "memory"):
+    unit = _unit(analysis)
+    for name in ("time", f"{unit}s/s", f"J/{unit}", "FLOP/B", "ridge", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
     ridge = _number(next(iter(found.ridge.values()))[analysis.chip.main_memory.name])
     shape = np.shape(found.time)
@@ -106,7 +107,7 @@ def _answer(analysis: Analysis) -> RenderableType:
     share = found.cost.time[found.bound] / found.time_upper
     table.add_row("binds", f"{found.bound} ({share:.0%} of all resource time)")
     table.add_row("time", f"{show(found.time, 's')} (no overlap at all: {show(found.time_upper, 's')})")
-    table.add_row("throughput", f"{found.tokens_per_second:,.5g} {_unit(analysis)}")
+    table.add_row("throughput", f"{found.tokens_per_second:,.5g} {_unit(analysis)}s/s")
     table.add_row(
         "work",
         f"{show(found.flops, 'FLOP')}, {show(found.bytes[main], 'B')} through {main}: {found.intensity:.4g} FLOP/B",
@@ -115,15 +116,20 @@ def _answer(analysis: Analysis) -> RenderableType:
         parts = ", ".join(
             f"{name} {value / found.energy:.0%}" for name, value in found.cost.energy.items() if value > 0.005 * found.energy
         )
-        table.add_row("energy", f"{show(found.energy, 'J')}, {show(found.energy / found.tokens, 'J')} a token ({parts})")
+        table.add_row(
+            "energy", f"{show(found.energy, 'J')}, {show(found.energy / found.tokens, 'J')} a {_unit(analysis)} ({parts})"
+        )
     if held is not None:
         table.add_row("memory", f"{show(held.needed, 'B')} of {show(held.available, 'B')}: {_held(held)}")
     return table
 
 
 def _unit(analysis: Analysis) -> str:
-    images = not hasattr(analysis.model, "hidden") or getattr(analysis.model, "patches", None) is not None
-    return "images/s" if images else "tokens/s"
+    return "image" if _takes_images(analysis) else "token"
+
+
+def _takes_images(analysis: Analysis) -> bool:
+    return isinstance(analysis.model, ConvolutionalModel) or analysis.model.patches is not None
 
 
 def _held(held: Any) -> str:

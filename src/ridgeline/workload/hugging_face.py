@@ -124,9 +124,9 @@ class _Config:
     def activation(self, *keys: str, default: str) -> Activation:
         """Return the activation of the feed-forward part."""
         key, value = self.find(keys)
-        value = default if value is None else value
+        value = default if value is None else str(value)
         if value not in _ACTIVATIONS:
-            self.complain(key, f"is {value!r}: {nearest(str(value), _ACTIVATIONS)}")
+            self.complain(key, f"is {value!r}: {nearest(value, _ACTIVATIONS)}")
             value = default
         return _ACTIVATIONS[value]
 
@@ -135,8 +135,8 @@ class _Config:
         value = self.values.get(key)
         if value is None:
             return list(default)
-        names = cast(list[Any], value) if isinstance(value, list) else []
-        unknown = sorted({str(one) for one in names if one not in known})
+        names = [str(one) for one in cast("list[Any]", value)] if isinstance(value, list) else []
+        unknown = sorted({one for one in names if one not in known})
         if len(names) != layers or unknown:
             found = f"has {', '.join(unknown)}" if unknown else f"has {len(names)} entries for {layers} layers"
             self.complain(key, f"{found}: a list of one of {', '.join(known)} for each layer is wanted")
@@ -262,7 +262,7 @@ def _model(config: _Config, *, tied: bool = False, context: int | None = None, *
 def _precision(config: _Config) -> str:
     """Return the precision in which the weights are published, block scales included."""
     key, kind = config.find(("dtype", "torch_dtype"))
-    if kind is not None and kind not in _TYPES:
+    if kind is not None and str(kind) not in _TYPES:
         config.complain(key, f"is {kind!r}: known are {', '.join(_TYPES)}")
     plain = _TYPES.get(str(kind), "bf16")
     quantization = config.values.get("quantization_config")
@@ -850,10 +850,11 @@ def _resnet(config: _Config) -> ConvolutionalModel:
         config.complain(
             "layer_type", "is not of the form that is known: `bottleneck`, with no stride in the first stage, is wanted"
         )
+    image = config.size("image_size", default=224)
+    size = 16 * config.divides("image_size", image, "the strides", 32)
     if config.problems or widths is None or depths is None:
         return ConvolutionalModel(name=config.name, layers=())
     first = config.flag("downsample_in_bottleneck", False)
-    size = config.size("image_size", default=224) // 2
     layers = [_stem(config.size("num_channels", default=3), stem, size)]
     size, inputs = size // 2, stem
     for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
