@@ -4,6 +4,7 @@ Every function takes floats, arrays of any array-API library (NumPy, JAX, CuPy, 
 Scalars take a path of their own first, because looking up an array's namespace costs more than the arithmetic.
 """
 
+import math
 from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj
@@ -91,6 +92,18 @@ def ceil_divide(first: Quantity, second: Quantity) -> Quantity:
     3
     """
     return -(-first // second)
+
+
+def ceil_log2(value: Quantity) -> Quantity:
+    """Return the levels of a binary tree over so many leaves.
+
+    >>> ceil_log2(1), ceil_log2(16), ceil_log2(17)
+    (0, 4, 5)
+    """
+    if is_scalar(value):
+        return math.ceil(math.log2(value))
+    xp = _namespace(value)
+    return xp.ceil(xp.log2(value))
 
 
 def clip(value: Quantity, lower: Quantity, upper: Quantity) -> Quantity:

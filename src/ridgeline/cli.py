@@ -23,6 +23,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        from ridgeline import __version__
+
+        print(f"ridgeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Say what bounds a workload on a machine, by how much, and what would move it."""
+
+
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A catalogue name, a .toml file, or a Hugging Face config.json.")]
 ChipName = Annotated[str, typer.Argument(metavar="CHIP", help="A catalogue name or a .toml file.")]
 Range = "One number, a list 1,2,4, or a range 1:512:x2, 0:1:0.1."
@@ -90,6 +106,8 @@ def analyze(
             **scenario,
         )
     counted = None
+    if convention is not None and found.axes and not as_json:
+        raise InputError("--convention with a range: --json prints the counts of every point, a table those of one scenario")
     if convention is not None:
         counted = api.count(model, convention=convention, phase=phase, precision=precision, routing_skew=skew, **scenario)
     if plot is not None:
@@ -184,7 +202,7 @@ def _check_suffix(name: str, path: Path | None, accepted: tuple[str, ...]) -> No
     """Refuse a file that cannot be written before the work is done, so that no work is lost."""
     if path is None:
         return
-    if path.suffix not in accepted:
+    if path.suffix.lower() not in accepted:
         raise InputError(f"--{name} {path}: a name that ends in {', '.join(accepted)} is wanted")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--{name} {path}: there is no folder {path.absolute().parent}")
@@ -242,7 +260,9 @@ def main() -> None:
         _say(f"ridgeline: {error}")
         sys.exit(error.exit_code)
     except _USAGE_ERROR as error:
-        _say(f"ridgeline: {error.format_message().rstrip('.')}: `ridgeline {_command()}--help` shows what is accepted")
+        sentence = error.format_message().rstrip(".")
+        if sentence:  # without any argument the help has been printed, and nothing is left to say
+            _say(f"ridgeline: {sentence}: `ridgeline {_command()}--help` shows what is accepted")
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)

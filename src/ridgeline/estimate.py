@@ -10,7 +10,7 @@ from ridgeline.costs.ideal import Machine, Residency, ideal_cost
 from ridgeline.costs.matmul import ridge
 from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.fusion import fuse
-from ridgeline.quantities import Count, Joules, Seconds
+from ridgeline.quantities import Bytes, Count, Flops, FlopsPerByte, Joules, Seconds
 from ridgeline.results import Cost, Estimate, Operation, OperationEstimate
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
@@ -117,7 +117,7 @@ def estimate(
         interval=None,
         flops=whole.flops,
         bytes=whole.bytes,
-        intensity=whole.flops / whole.bytes[main.name],
+        intensity=_intensity(whole.flops, whole.bytes[main.name]),
         ridge=ridges(machine),
         resources=tuple(whole.time),
         bound=largest(whole.time),
@@ -130,6 +130,12 @@ def estimate(
         operations=rows,
         notes=_substitutions(machine),
     )
+
+
+def _intensity(flops: Flops, moved: Bytes) -> FlopsPerByte:
+    """Return FLOPs per byte; infinite where no byte crosses the main memory, as it may be from a warm cache."""
+    crosses = moved > 0
+    return where(crosses, flops / where(crosses, moved, 1.0), float("inf"))
 
 
 def _with_static(machine: Machine, whole: Cost, time: Seconds) -> Cost:

@@ -36,7 +36,8 @@ class Unit:
         else:
             raise UnitError(f'{value!r} has no unit: write {{ value = {value}, unit = "…" }} with a unit of {self.symbol}')
         if number < 0 or (number == 0 and self.symbol in _NEVER_ZERO):
-            raise UnitError(f"{number:g} {self.symbol} must be {'positive' if self.symbol in _NEVER_ZERO else 'zero or more'}")
+            shown = f"{number:g} {self.symbol}" if self.symbol != "1" else f"{number:g}"
+            raise UnitError(f"{shown} must be {'positive' if self.symbol in _NEVER_ZERO else 'zero or more'}")
         return int(number) if self.symbol == "1" and number == int(number) else number
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
@@ -159,7 +160,7 @@ def convert(value: float, unit: str, expected: str) -> float:
     scale, dimension = parse_unit(unit)
     base, wanted = parse_unit(expected)
     if dimension != wanted:
-        raise UnitError(f"unit {unit!r} does not measure {expected}")
+        raise UnitError(f"unit {unit!r} does not measure {expected if expected != '1' else 'a count, which has no unit'}")
     return value * scale / base
 
 
@@ -174,7 +175,9 @@ def parse(text: str, expected: str) -> float:
     """
     match = _NUMBER.match(text)
     if match is None:
-        raise UnitError(f"{text!r} is not a number with a unit: write for example `3.35 TB/s`")
+        raise UnitError(
+            f"{text!r} is not a number{'' if parse_unit(expected)[1] == _NOTHING else ' with a unit, such as `3.35 TB/s`'}"
+        )
     value = float(match["value"])
     unit = match["unit"]
     if not unit and parse_unit(expected)[1] != _NOTHING:

@@ -4,19 +4,20 @@ import csv
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ridgeline.errors import InputError, UnknownNameError
+from ridgeline.errors import InputError, UnknownNameError, nearest
 from ridgeline.quantities import convert
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip, MatrixUnit, MemoryLevel
-from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.model import Attention, ConvolutionalModel, Model
 from ridgeline.specs.number_format import FORMATS
+from ridgeline.specs.precision import Precision
 from ridgeline.specs.system import System
 
 Kind = Literal["chips", "models", "systems", "stacks"]
@@ -67,8 +68,7 @@ def aliases(raw: Mapping[str, Any]) -> list[str]:
 def chip(name: str) -> Chip:
     """Return a chip by name, alias or path of a `.toml` file."""
     path = find("chips", name)
-    found: Chip = _read(path, Chip)
-    _check_chip(path, found)
+    found: Chip = _read(path, Chip, check=_chip_faults)
     return _with_defaults(found)
 
 
@@ -76,13 +76,14 @@ def model(name: str) -> Model | ConvolutionalModel:
     """Return a model by name, alias or path of a `.toml` file."""
     path = find("models", name)
     spec: Any = ConvolutionalModel if _parse(path).get("kind") == "convolutional" else Model
-    return _read(path, spec)
+    return _read(path, spec, check=_model_faults)
 
 
 def system(name: str) -> System:
     """Return a system by name, alias or path of a `.toml` file, with its chip."""
     path = find("systems", name)
-    return _read(path, System, lambda data: {**data, "chip": chip(str(data["chip"]))} if "chip" in data else data)
+    found: System = _read(path, System, lambda data: {**data, "chip": chip(str(data["chip"]))} if "chip" in data else data)
+    return replace(found, sources={**found.sources, **{f"chip.{name}": one for name, one in found.chip.sources.items()}})
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -94,32 +95,89 @@ def _parse(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 
-def _read(path: Path, spec: Any, prepare: Any = None) -> Any:
-    from pydantic import TypeAdapter, ValidationError
+@cache
+def _reader(spec: Any) -> Any:
+    """Return pydantic's reader of a spec; making one takes longer than reading a file with it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(spec)
+
+
+def _read(
+    path: Path,
+    spec: Any,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    check: Callable[[Any], list[str]] | None = None,
+) -> Any:
+    """Read a file into a spec; all that is wrong with it is said at once."""
+    from pydantic import ValidationError
 
     raw = _parse(path)
-    data, sources = split_sources(raw)
+    _check_kind(path, raw, spec)
+    wrong: list[str] = []
+    data, sources = split_sources(raw, wrong)
     data["title"] = data.pop("name", path.stem)
     data["name"] = path.stem
     data.pop("aliases", None)
     if prepare is not None:
         data = prepare(data)
     try:
-        found = TypeAdapter(spec).validate_python(data)
+        found = _reader(spec).validate_python(data)
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_sentence(spec, data, one) for one in error.errors())) from None
+        faults = list(dict.fromkeys(_sentence(spec, data, one) for one in error.errors()))
+        raise InputError(f"{path}: " + "; ".join([*wrong, *faults])) from None
+    wrong += [] if check is None else check(found)
+    if wrong:
+        raise InputError(f"{path}: " + "; ".join(wrong))
     return replace(found, sources=sources)
 
 
-def split_sources(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Source]]:
+_TELLING = {"chips": ("memory", "matrix_unit"), "systems": ("tier",), "models": ("decoder", "encoder", "layers")}
+_KIND_OF: Mapping[type, Kind] = {Chip: "chips", System: "systems", Model: "models", ConvolutionalModel: "models"}
+
+
+def _check_kind(path: Path, raw: Mapping[str, Any], spec: type) -> None:
+    """Say so at once where a file is of another kind than the one that was asked for."""
+    wanted = _KIND_OF[spec]
+    kinds = [kind for kind, keys in _TELLING.items() if any(key in raw for key in keys)]
+    if kinds and wanted not in kinds:
+        raise InputError(f"{path}: this is a {kinds[0].removesuffix('s')} file, a {wanted.removesuffix('s')} is wanted here")
+
+
+def split_sources(raw: Mapping[str, Any], wrong: list[str] | None = None) -> tuple[dict[str, Any], dict[str, Source]]:
     """Return a file's data without its sources, and the source of every number by dotted path.
 
-    A number takes the nearest source: its own, its table's, or the file's.
+    A number takes the nearest source: its own, its table's, or the file's. What is wrong with how a number is written is added
+    to `wrong`.
     """
     clock = raw.get("cores", {}).get("clock") if isinstance(raw.get("cores"), dict) else None
     hertz = _hertz(clock) if isinstance(clock, dict) else None
     sources: dict[str, Source] = {}
+    if wrong is not None:
+        wrong += _number_faults(raw, "", hertz)
     return _walk(raw, "", {}, sources, hertz), sources
+
+
+_NUMBER_KEYS = ("value", "unit", "year", *_SOURCE_KEYS)
+
+
+def _number_faults(table: Mapping[str, Any], path: str, hertz: float | None) -> Iterator[str]:
+    """Yield what is wrong with how numbers are written: unknown keys, an estimate that is no yes or no, cycles without a clock."""
+    if "estimate" in table and not isinstance(table["estimate"], bool):
+        yield f"`{path}estimate`: {table['estimate']!r} is neither true nor false"
+    for key, value in table.items():
+        members = value if isinstance(value, list) else [value]
+        for index, one in enumerate(members):
+            if not isinstance(one, dict):
+                continue
+            where = f"{path}{key}.{one.get('name', index)}." if isinstance(value, list) else f"{path}{key}."
+            if "value" not in one:
+                yield from _number_faults(one, where, hertz)
+                continue
+            for unknown in one.keys() - set(_NUMBER_KEYS):
+                yield f"unknown key `{where}{unknown}`: {nearest(unknown, _NUMBER_KEYS)}"
+            if "cycle" in str(one.get("unit", "")) and hertz is None:
+                yield f"`{where.rstrip('.')}`: a unit of {one['unit']} needs `cores.clock`"
 
 
 def _hertz(clock: Mapping[str, Any]) -> float | None:
@@ -194,6 +252,8 @@ def _sentence(spec: Any, data: Any, error: Mapping[str, Any]) -> str:
         return f"unknown key `{place}`: {hint}"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"missing key `{place}`"
+    if kind == "tuple_type":
+        return f"`{place}`: a list is wanted: write [[{place}]] above each of its tables"
     return f"`{place}`: {message[0].lower() + message[1:]}"
 
 
@@ -232,14 +292,19 @@ def _dataclass_in(annotation: Any) -> Any:
     return None
 
 
-def _check_chip(path: Path, chip: Chip) -> None:
-    """Raise `InputError` for what types cannot tell: formats that do not exist, a chip without memory or rates."""
+def _chip_faults(chip: Chip) -> list[str]:
+    """Return what types cannot tell of a chip: formats that do not exist, no memory, no rates."""
     wrong: list[str] = []
-    for table in ("rate", "macs_per_cycle", "energy"):
-        for key in getattr(chip.matrix_unit, table):
-            unknown = [one for one in key.split(":") if one not in FORMATS]
+    for unit, table in (
+        ("matrix_unit", "rate"),
+        ("matrix_unit", "macs_per_cycle"),
+        ("matrix_unit", "energy"),
+        ("vector_unit", "rate"),
+    ):
+        for key in getattr(getattr(chip, unit), table):
+            unknown = [one for one in key.split(":") if one not in FORMATS and not (unit == "vector_unit" and one == "exponential")]
             if unknown:
-                wrong.append(f"`matrix_unit.{table}.{key}`: unknown number format {unknown[0]!r}; known are {', '.join(FORMATS)}")
+                wrong.append(f"`{unit}.{table}.{key}`: unknown number format {unknown[0]!r}; {nearest(unknown[0], FORMATS)}")
     held = [level for level in chip.memory if level.role != "further-tier"]
     if not held:
         wrong.append("missing key `memory`: a chip needs at least the [[memory]] that holds the model")
@@ -248,8 +313,28 @@ def _check_chip(path: Path, chip: Chip) -> None:
         wrong += [f"missing key `memory.{held[-1].name}.{name}`: the last memory holds the model" for name in missing]
     if not chip.matrix_unit.rate and not chip.vector_unit.rate:
         wrong.append("missing key `matrix_unit.rate`: a chip needs the dense peak of at least one format")
-    if wrong:
-        raise InputError(f"{path}: " + "; ".join(wrong))
+    return wrong
+
+
+def _model_faults(model: Model | ConvolutionalModel) -> list[str]:
+    """Return what types cannot tell of a model: a precision that does not exist, heads that do not divide."""
+    wrong: list[str] = []
+    try:
+        Precision.parse(model.precision)
+    except InputError as error:
+        wrong.append(f"`precision`: {error}")
+    if isinstance(model, ConvolutionalModel):
+        return wrong
+    for stack in ("encoder", "decoder"):
+        for index, layer in enumerate(getattr(model, stack)):
+            for name in ("attention", "cross_attention"):
+                one: Attention | None = getattr(layer, name)
+                if one is not None and (not one.kv_heads or one.heads % one.kv_heads):
+                    place = f"{stack}.{layer.name or index}.{name}"
+                    wrong.append(f"`{place}.kv_heads`: {one.kv_heads:g} does not divide the {one.heads:g} heads")
+    if not model.encoder and not model.decoder:
+        wrong.append("missing key `decoder` or `encoder`: a model needs layers")
+    return wrong
 
 
 # ---- technology: what chips share -------------------------------------------------------------------------------------------

@@ -3,17 +3,19 @@
 from ridgeline.quantities import Bytes, Count, FlopsPerByte
 
 
-def intensity(*, queries: Count, keys: Count) -> FlopsPerByte:
-    """FLOPs per byte of attention at two bytes a value, heads that share nothing, scores kept on chip.
+def intensity(*, queries: Count, keys: Count, element: Bytes = 2.0) -> FlopsPerByte:
+    """FLOPs per byte of attention, heads that share nothing, scores kept on chip.
 
-        S·T / (S + T)   for S queries against T keys [fleetwood2025dsa]; for one query near 1, for S = T it is T / 2
+        4·S·T·size / (element · 2·(S + T)·size) = 2·S·T / (element · (S + T))   for S queries against T keys
+
+    At two bytes a value S·T / (S + T) [fleetwood2025dsa]: for one query near 1, for S = T it is T / 2.
 
     Full attention; under a causal mask with S = T the arithmetic halves and the bytes do not.
 
     >>> intensity(queries=1, keys=4095), intensity(queries=1024, keys=1024)
     (0.999755859375, 512.0)
     """
-    return queries * keys / (queries + keys)
+    return 2.0 * queries * keys / (element * (queries + keys))
 
 
 def critical_tokens(*, ops_per_byte: FlopsPerByte, element: Bytes = 2.0, group: Count = 1.0, causal: bool = False) -> Count:

@@ -1,6 +1,6 @@
 """Time of matrix products at the peak, and the balance of a chip."""
 
-from ridgeline.arrays import maximum, where
+from ridgeline.arrays import where
 from ridgeline.quantities import Bytes, BytesPerSecond, Count, Flops, FlopsPerByte, FlopsPerSecond, Seconds
 
 
@@ -67,4 +67,4 @@ def critical_batch_exact(
     325.4
     """
     rest = 2.0 * n * k * bandwidth / rate - activation * k - output * n
-    return where(rest > 0, weight * n * k / maximum(rest, 1e-300 + 0.0 * rest), float("inf"))
+    return where(rest > 0, weight * n * k / where(rest > 0, rest, weight), float("inf"))

@@ -14,7 +14,8 @@ def fuse(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     - products that read the same activation become one (query, key and value; gate and up);
     - elementwise and row-wise operations join the product before them, or the one after where none is before.
 
-    A tensor that is made and used inside a group crosses no memory, unless a later operation reads it again (`kept`).
+    A tensor that is made and used inside a group crosses no memory, unless a later group reads it again, in this layer or in a
+    later one (`kept`). One that is changed in place, even in part, crosses whole and once.
     Only operations that repeat equally often are fused. This is the compulsory traffic of the `ideal` level.
     """
     groups: list[list[Operation]] = []
@@ -23,7 +24,13 @@ def fuse(operations: Sequence[Operation]) -> tuple[Operation, ...]:
             groups[-1].append(operation)
         else:
             groups.append([operation])
-    return tuple(_merge(group) if len(group) > 1 else group[0] for group in groups)
+    fused: list[Operation] = []
+    needed: frozenset[str] = frozenset()  # what later groups read before it is written again
+    for group in reversed(groups):
+        fused.append(_merge(group, needed) if len(group) > 1 else group[0])
+        for operation in reversed(group):
+            needed = needed - {tensor.name for tensor in operation.writes} | {tensor.name for tensor in operation.reads}
+    return tuple(reversed(fused))
 
 
 def _joins(group: Sequence[Operation], operation: Operation) -> bool:
@@ -51,7 +58,7 @@ def _input(operation: Operation) -> str:
     return operation.reads[0].name
 
 
-def _merge(group: Sequence[Operation]) -> Operation:
+def _merge(group: Sequence[Operation], needed: frozenset[str]) -> Operation:
     """Return one operation with the group's products and functions and the tensors that cross its boundary."""
     lead = next((one for one in group if one.products), group[0])
     attention = [one for one in group if one.kind == "attention"]
@@ -65,7 +72,7 @@ def _merge(group: Sequence[Operation]) -> Operation:
         products=tuple(product for one in group for product in one.products),
         functions=functions,
         reads=tuple(_reads(group)),
-        writes=tuple(_writes(group)),
+        writes=tuple(_writes(group, needed)),
         fusable=False,
     )
 
@@ -99,12 +106,22 @@ def _reads(group: Sequence[Operation]) -> Iterable[Tensor]:
         seen |= {tensor.name for tensor in operation.writes}
 
 
-def _writes(group: Sequence[Operation]) -> Iterable[Tensor]:
+def _writes(group: Sequence[Operation], needed: frozenset[str]) -> Iterable[Tensor]:
+    made: set[str] = set()
     for index, operation in enumerate(group):
         for tensor in operation.writes:
-            later = group[index + 1 :]
-            used = any(tensor.name == one.name for other in later for one in other.reads)
-            written_again = any(tensor.name == one.name for other in later for one in other.writes)
-            if written_again or (used and not tensor.kept):
+            name = tensor.name
+            if name in made and _changes(operation, name):
                 continue
-            yield tensor
+            made.add(name)
+            others = [one for one in group[index + 1 :] if not _changes(one, name)]
+            made_again = any(one.name == name for other in others for one in other.writes)
+            used = any(one.name == name for other in others for one in other.reads)
+            if not made_again and (tensor.kept or name in needed or not used):
+                yield tensor
+
+
+def _changes(operation: Operation, name: str) -> bool:
+    """Say whether an operation changes a tensor in place: it writes as many elements of it as it reads."""
+    read = [tensor.elements for tensor in operation.reads if tensor.name == name]
+    return any(_equal(elements, tensor.elements) for tensor in operation.writes if tensor.name == name for elements in read)

@@ -53,7 +53,7 @@ def roofline(analysis: Analysis) -> Picture:
     A point's height is what the step reaches, FLOPs over time; the distance to the roof is what other resources take.
     """
     found, main = analysis.estimate, analysis.chip.main_memory
-    points = _range_points(analysis) if analysis.axes else [_operation_points(analysis)]
+    points = _range_points(analysis) if analysis.axes else _operation_points(analysis)
     xs = [x for series in points for x in series.x]
     ridges = [float(np.max(levels[main.name])) for levels in found.ridge.values()]
     low = min([*xs, *ridges, 1.0]) / 2
@@ -87,7 +87,7 @@ def _range_points(analysis: Analysis) -> list[Points]:
     """One series along the last axis for each value of the others."""
     found = analysis.estimate
     names = list(analysis.axes)
-    feasible = np.asarray(found.feasible) > 0
+    feasible = (np.asarray(found.feasible) > 0) & np.isfinite(found.intensity)  # without traffic a step lies at no place
     series: list[Points] = []
     for place in np.ndindex(*feasible.shape[:-1]):
         keep = feasible[place]
@@ -110,23 +110,40 @@ def _range_points(analysis: Analysis) -> list[Points]:
     return series[:12]
 
 
-def _operation_points(analysis: Analysis) -> Points:
-    rows = [row for row in analysis.estimate.operations if row.flops > 0 and row.bytes > 0 and row.time > 0]
+def _operation_points(analysis: Analysis) -> list[Points]:
+    """The operations, those that take longest first, and the whole step."""
     whole = analysis.estimate
-    return Points(
-        "operations",
-        [*(row.flops / row.bytes for row in rows), whole.intensity],
-        [*(row.flops / row.time for row in rows), whole.flops / whole.time],
-        [*(f"{row.name}: {row.count * row.time / whole.time:.0%}, {row.bound}" for row in rows), "whole step"],
-    )
+    rows = [row for row in whole.operations if row.flops > 0 and row.bytes > 0 and row.time > 0]
+    rows.sort(key=lambda row: -row.count * row.time)
+    found = [
+        Points(
+            "operations",
+            [row.flops / row.bytes for row in rows],
+            [row.flops / row.time for row in rows],
+            [f"{row.name}: {row.count * row.time / whole.time:.0%}, {row.bound}" for row in rows],
+        )
+    ]
+    if np.isfinite(whole.intensity):  # without traffic a step lies at no place
+        found.append(Points("whole step", [whole.intensity], [whole.flops / whole.time], [f"whole step: {whole.bound}"]))
+    return found
+
+
+def _apart(series: Points) -> set[int]:
+    """Return the points at least a quarter of a decade away from all that come before."""
+    kept: list[int] = []
+    for index in range(len(series.x)):
+        x, y = np.log10(series.x[index]), np.log10(series.y[index])
+        if all(abs(x - np.log10(series.x[one])) + abs(y - np.log10(series.y[one])) > 0.25 for one in kept):
+            kept.append(index)
+    return set(kept)
 
 
 def write(picture: Picture, path: Path) -> None:
     """Write a picture; its suffix chooses the form. Raises `InputError` for a suffix that is none of them."""
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"--plot {path}: a plot ends in {', '.join(SUFFIXES)}")
     try:
-        if path.suffix == ".html":
+        if path.suffix.lower() == ".html":
             path.write_text(html(picture, whole=True), encoding="utf-8")
         else:
             _write_static(picture, path)
@@ -175,12 +192,13 @@ def html(picture: Picture, *, whole: bool) -> str:
             "type": "log",
             "title": "FLOP/s",
             "exponentformat": "SI",
+            "dtick": 1,
             "range": [float(np.log10(one)) for one in picture.y_range],
         },
         legend={"orientation": "h", "y": -0.2},
         height=620,
     )
-    return figure.to_html(full_html=whole, include_plotlyjs=True)
+    return figure.to_html(full_html=whole, include_plotlyjs=True, config={"displaylogo": False})
 
 
 def _write_static(picture: Picture, path: Path) -> None:
@@ -219,13 +237,15 @@ def _write_static(picture: Picture, path: Path) -> None:
     axes.text(0, 1.01, picture.subtitle, transform=axes.transAxes, fontsize=9, color="#555555")
     axes.grid(visible=True, which="major", color="#dddddd")
     axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=150)
+    same_each_time = {"Date": None} if path.suffix.lower() == ".svg" else {}
+    figure.savefig(path, dpi=150, metadata=same_each_time)
     pyplot.close(figure)
 
 
 def _label(axes: Any, series: Points) -> None:
-    """Label the ends of a joined series, or every point of a short one."""
-    wanted = {0, len(series.x) - 1} if series.joined else set(range(len(series.x)))
+    """Label the ends of a joined series, else the points that stand apart from those labelled before."""
+    wanted = {0, len(series.x) - 1} if series.joined else _apart(series)
     for index in sorted(wanted):
         text = series.labels[index].split(":")[0]
-        axes.annotate(text, (series.x[index], series.y[index]), fontsize=7, xytext=(5, -9), textcoords="offset points")
+        below = -9 if len(series.x) > 1 else 6  # one point alone often lies on another series
+        axes.annotate(text, (series.x[index], series.y[index]), fontsize=7, xytext=(5, below), textcoords="offset points")

@@ -1,7 +1,7 @@
 """Results as tables that fit one screen."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ridgeline.quantities import show
 from ridgeline.specs.base import Source, quantities, units_of
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.system import System
 from ridgeline.workload.conventions import Counts
 from ridgeline.workload.parameters import parameters
 
@@ -50,11 +51,14 @@ def _footer(analysis: Analysis) -> str:
     sources = analysis.estimate.sources
     estimates = sum(one.confidence == "estimate" for one in sources.values())
     keys = sorted({one.key for one in sources.values() if one.key})
-    level = {"ideal": "ideal: compulsory traffic at peak rates, a bound no machine beats"}.get(analysis.estimate.level, "")
+    level = f"{analysis.estimate.level}, operands start {analysis.residency}: {_LEVELS[analysis.estimate.level]}"
     return (
         f"level {level}\nridge at {analysis.chip.main_memory.name}: {ridges}\n"
         f"{len(sources)} catalogue numbers, {estimates} of them estimates; sources: {', '.join(keys) or 'none'}"
     )
+
+
+_LEVELS = {"ideal": "compulsory traffic at peak rates, a bound that no machine beats from that start"}
 
 
 def _number(value: Any) -> str:
@@ -67,7 +71,7 @@ def _range_table(analysis: Analysis) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in analysis.axes:
         table.add_column(name, justify="right")
-    table.add_column("binds")
+    table.add_column("binds", no_wrap=True)
     unit = _unit(analysis)
     for name in ("time", f"{unit}s/s", f"J/{unit}", "FLOP/B", "ridge", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -79,7 +83,8 @@ def _range_table(analysis: Analysis) -> RenderableType:
         if held is not None and not np.asarray(held.fits)[place]:
             short = float(np.asarray(held.shortfall)[place])
             chips = int(np.asarray(analysis.chips_needed)[place])
-            table.add_row(*point, Text(f"does not fit: {show(short, 'B')} short, {chips} chips would hold it", style="red"))
+            said = Text(f"{show(short, 'B')} short, {chips} chips", style="red")
+            table.add_row(*point, "does not fit", *["–"] * 5, said)
             continue
         energy = None if found.energy is None else found.energy[place] / found.tokens[place]
         used = "" if held is None else show(float(held.needed[place]), "B")
@@ -117,7 +122,7 @@ def _answer(analysis: Analysis) -> RenderableType:
             f"{name} {value / found.energy:.0%}" for name, value in found.cost.energy.items() if value > 0.005 * found.energy
         )
         table.add_row(
-            "energy", f"{show(found.energy, 'J')}, {show(found.energy / found.tokens, 'J')} a {_unit(analysis)} ({parts})"
+            "energy", f"{show(found.energy, 'J')}, {show(found.energy / found.tokens, 'J')} per {_unit(analysis)} ({parts})"
         )
     if held is not None:
         table.add_row("memory", f"{show(held.needed, 'B')} of {show(held.available, 'B')}: {_held(held)}")
@@ -140,7 +145,7 @@ def _held(held: Any) -> str:
 def _operations_table(analysis: Analysis) -> Table:
     found = analysis.estimate
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("operation", max_width=44)
+    table.add_column("operation", max_width=44, min_width=16)
     for name in ("count", "m", "n", "k", "FLOP", "bytes", "time", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("binds", no_wrap=True)
@@ -183,62 +188,60 @@ def _balance_table(found: Thresholds) -> Table:
     for level in levels:
         table.add_column(level, justify="right")
     for name, by_level in found.ops_per_byte.items():
-        table.add_row(name, *(f"{by_level[level]:.1f}" if level in by_level else "" for level in levels))
+        table.add_row(name, *(_balance(by_level[level]) if level in by_level else "" for level in levels))
     return table
 
 
-def _threshold_rows(found: Thresholds) -> list[tuple[str, str, str]]:
-    main = found.chip.main_memory.name
-    rows = [
-        (
-            "critical batch",
-            f"{found.critical_batch:.1f}",
-            f"rows at which a wide weight matrix turns compute-bound ({found.compute_format}, {main})",
-        ),
-    ]
-    rows += [
-        ("", "never" if math.isinf(value) else f"{value:.0f}", f"exact for {name}, activations counted")
-        for name, value in found.critical_batch_exact.items()
-    ]
+def _balance(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+Row = tuple[str, str, str]
+
+
+def _threshold_rows(found: Thresholds) -> list[Row]:
+    return [*_batch_rows(found), *_attention_rows(found), *_memory_rows(found), *_communication_rows(found)]
+
+
+def _batch_rows(found: Thresholds) -> Iterator[Row]:
+    wide = f"rows at which a wide weight matrix turns compute-bound ({found.compute_format}, {found.chip.main_memory.name})"
+    yield "critical batch", _balance(found.critical_batch), wide
+    for name, value in found.critical_batch_exact.items():
+        yield "", "never" if math.isinf(value) else _balance(value), f"exact for {name}, activations counted"
     if found.critical_batch_experts is not None:
-        rows.append(("", f"{found.critical_batch_experts:.0f}", "for routed experts: times experts / active"))
+        yield "", _balance(found.critical_batch_experts), "for routed experts: times experts / active"
     if found.verified != 1:
-        rows.append(
-            (
-                "",
-                f"{found.critical_batch_speculative:.0f}",
-                f"sequences, with {found.verified:g} tokens verified at once",
-            )
-        )
-    rows.append(
-        (
-            "attention",
-            f"{found.attention_critical_tokens:.0f}",
-            "prompt tokens at which prefill attention turns compute-bound (full, no shared heads)",
-        )
-    )
-    rows.append(("", f"{found.attention_critical_tokens_grouped:.0f}", "… with this model's shared KV heads"))
-    rows.append(("", f"{found.attention_critical_tokens_causal:.0f}", "… and a causal mask"))
-    intensity = found.attention_intensity
-    rows.append(("", f"{intensity['decode']:.2f}", "FLOP/B of decoding, S·T/(S+T) for one query, two bytes a value"))
+        yield "", _balance(found.critical_batch_speculative), f"sequences, with {found.verified:g} tokens verified at once"
+
+
+def _attention_rows(found: Thresholds) -> Iterator[Row]:
+    if not found.kv_bytes_per_token_by_kind:
+        return
+    binds = "prompt tokens at which prefill attention turns compute-bound (full, no shared heads)"
+    yield "attention", f"{found.attention_critical_tokens:.0f}", binds
+    yield "", f"{found.attention_critical_tokens_grouped:.0f}", "… with this model's shared KV heads"
+    yield "", f"{found.attention_critical_tokens_causal:.0f}", "… and a causal mask"
+    yield "", f"{found.attention_intensity['decode']:.2f}", "FLOP/B of decoding, S·T/(S+T) for one query, two bytes a value"
+
+
+def _memory_rows(found: Thresholds) -> Iterator[Row]:
     if found.kv_bytes_per_token:
-        rows.append(("KV cache", f"{found.kv_bytes_per_token:,.0f} B", "a token, this model"))
-        rows += [("", f"{value:,.0f} B", f"a token as {kind}") for kind, value in found.kv_bytes_per_token_by_kind.items()]
-        rows += [("", f"{value:,.0f}", f"tokens fill {level}") for level, value in found.tokens_in_memory.items()]
-        if found.tokens_beside_weights is not None:
-            rows.append(("", f"{found.tokens_beside_weights:,.0f}", f"tokens fit {main} beside the weights"))
-    rows += [
-        ("in flight", show(value, "B"), f"bytes under way to keep {level} busy (latency × bandwidth)")
-        for level, value in found.bytes_in_flight.items()
-    ]
-    rows += [
-        ("ops:comms", f"{value:,.0f}", f"FLOPs a communicated byte, {name}") for name, value in found.ops_per_comm_byte.items()
-    ]
-    rows += [
-        ("tensor parallel", f"{value:.1f}", f"chips at which communication binds, {name}")
-        for name, value in found.tensor_parallel_limit.items()
-    ]
-    return rows
+        yield "KV cache", f"{found.kv_bytes_per_token:,.0f} B", "a token, this model"
+        for kind, value in found.kv_bytes_per_token_by_kind.items():
+            yield "", f"{value:,.0f} B", f"a token as {kind}"
+        for level, value in found.tokens_in_memory.items():
+            yield "", f"{value:,.0f}", f"tokens fill {level}"
+    if found.tokens_beside_weights is not None:
+        yield "", f"{found.tokens_beside_weights:,.0f}", f"tokens fit {found.chip.main_memory.name} beside the weights"
+    for level, value in found.bytes_in_flight.items():
+        yield "in flight", show(value, "B"), f"bytes under way to keep {level} busy (latency × bandwidth)"
+
+
+def _communication_rows(found: Thresholds) -> Iterator[Row]:
+    for name, value in found.ops_per_comm_byte.items():
+        yield "ops:comms", f"{value:,.0f}", f"FLOPs in {found.compute_format} a communicated byte, {name}"
+    for name, value in found.tensor_parallel_limit.items():
+        yield "tensor parallel", f"{value:.1f}", f"chips at which communication of 16-bit activations binds, {name}"
 
 
 def _listing(rows: Iterable[tuple[str, ...]], columns: tuple[str, ...]) -> Table:
@@ -262,7 +265,11 @@ def entries_table(kind: str, specs: Iterable[Any]) -> Table:
         return _listing([_chip_row(one) for one in specs], columns)
     if kind == "model":
         return _listing([_model_row(one) for one in specs], ("name", "what", "family", "parameters", "published in"))
-    return _listing([(one.name, one.title, one.chip.name, f"{one.chips:g}") for one in specs], ("name", "what", "chip", "chips"))
+    return _listing([(one.name, one.title, one.chip.name, _tiers(one)) for one in specs], ("name", "what", "chip", "chips by tier"))
+
+
+def _tiers(system: System) -> str:
+    return " × ".join(f"{tier.size:g} {tier.name}" for tier in system.tier)
 
 
 def _chip_row(chip: Chip) -> tuple[str, ...]:

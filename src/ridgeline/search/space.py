@@ -23,7 +23,7 @@ def parse_range(text: str, name: str = "value", unit: str = "1") -> list[float]:
     >>> parse_range("0:1:0.25")
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    accepted = f"--{name} takes one number, a list `1,2,4`, or a range `1:512:x2`, `0:1:0.1`"
+    accepted = "one number, a list `1,2,4`, or a range `1:512:x2`, `0:1:0.1` is wanted"
     try:
         if "," in text:
             return [parse(one, unit) for one in text.split(",")]
@@ -31,19 +31,23 @@ def parse_range(text: str, name: str = "value", unit: str = "1") -> list[float]:
         if not rest:
             return [parse(first, unit)]
         if len(rest) > 2:
-            raise InputError(f"{text!r} has too many colons: {accepted}")
+            raise ValueError("too many colons")
         start, stop = parse(first, unit), parse(rest[0], unit)
         step = rest[1] if len(rest) == 2 else "1"
         values = (
             _geometric(start, stop, float(step[1:])) if step.startswith(("x", "*")) else _linear(start, stop, parse(step, unit))
         )
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{error}: {accepted}" if accepted not in str(error) else str(error)) from None
-        raise InputError(f"{text!r} cannot be read: {accepted}") from None
+        raise InputError(f"--{name} {text}: {_reason(error)}: {accepted}") from None
     if not values:
         raise InputError(f"--{name} {text} is an empty range: it starts past its end")
     return values
+
+
+def _reason(error: ValueError) -> str:
+    """Return what is wrong in our own words; Python's own are about conversions."""
+    said = str(error)
+    return "not a number" if said.startswith("could not convert") else said
 
 
 _MOST = 10_000_000
@@ -51,17 +55,22 @@ _MOST = 10_000_000
 
 def _geometric(start: float, stop: float, factor: float) -> list[float]:
     if factor <= 1 or start <= 0:
-        raise InputError(f"a range by factors needs a factor above 1 and a start above 0, not {start:g} and x{factor:g}")
+        raise ValueError(f"a range by factors needs a factor above 1 and a start above 0, not x{factor:g} from {start:g}")
     count = math.floor(math.log(stop / start) / math.log(factor) * (1 + 1e-12) + 1e-9) + 1 if stop >= start else 0
+    _check_length(count)
     return [start * factor**index for index in range(count)]
+
+
+def _check_length(count: int) -> None:
+    if count > _MOST:
+        raise ValueError(f"the range has {count:g} values, and {_MOST:g} are the most")
 
 
 def _linear(start: float, stop: float, step: float) -> list[float]:
     if step <= 0:
-        raise InputError(f"a range needs a step above 0, not {step:g}")
+        raise ValueError(f"a range needs a step above 0, not {step:g}")
     count = math.floor((stop - start) / step + 1e-9) + 1 if stop >= start else 0
-    if count > _MOST:
-        raise InputError(f"the range has {count:g} values: {_MOST:g} are the most")
+    _check_length(count)
     return [start + step * index for index in range(count)]
 
 

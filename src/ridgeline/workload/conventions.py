@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ridgeline.arrays import is_zero
 from ridgeline.errors import InputError, nearest
 from ridgeline.quantities import Bytes, Count, Flops, FlopsPerByte
 from ridgeline.results import Operation, Product
-from ridgeline.specs.model import Attention, ConvolutionalModel, Model
+from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import LatentForm, Scenario
 from ridgeline.workload import convolution, transformer
@@ -38,7 +39,6 @@ class Convention:
     head_tokens: Literal["last", "all"] | None = None
     latent: LatentForm | None = None
     average_step: bool = False  # generation of l tokens is l decode steps at a context of l / 2
-    rotary_products: bool = False  # the outer product of positions and frequencies is a product of its own
 
 
 # The survey (arXiv:2302.14017, tables 3, 10 and 11) counts one byte an element, full attention, and neither embedding nor head. Its
@@ -74,14 +74,16 @@ SURVEY_DECODER = replace(
     scores_moved=0.5,
     average_step=True,
 )
+# The counter sees the products that transformers 5.23 calls with eager attention: scores of every query with every key that the
+# cache hands out (of a sliding window it keeps window − 1 tokens), logits of all tokens, and keys and values of latent attention
+# expanded from the cached latents anew in every step. Rotary angles are elementwise there, so they do not count.
 PYTORCH = Convention(
     name="pytorch",
     title="torch.utils.flop_counter on eager attention: products only, causal masks counted full",
     causal=False,
     counts_functions=False,
     head_tokens="all",
-    latent="cached-expanded",
-    rotary_products=True,
+    latent="expanded",
 )
 CONVENTIONS: dict[str, Convention] = {one.name: one for one in (RIDGELINE, SURVEY_ENCODER, SURVEY_DECODER, PYTORCH)}
 
@@ -136,6 +138,7 @@ def count(model: Model | ConvolutionalModel, scenario: Scenario, precision: Prec
     Under a convention with `average_step`, the scenario's `output` tokens (else its prompt) are generated one by one.
     """
     steps: Count = 1.0
+    _check_counts(model, scenario, how)
     if how.average_step:
         steps = scenario.prompt if scenario.phase != "generate" else scenario.output
         scenario = replace(scenario, phase="decode", context=steps / 2, prompt=0.0)
@@ -152,9 +155,16 @@ def count(model: Model | ConvolutionalModel, scenario: Scenario, precision: Prec
         times = operation.count * steps
         before = groups.get(name, GroupCount())
         groups[name] = before.plus(operation_flops(operation, how) * times, operation_bytes(operation, how) * times)
-    if how.rotary_products and isinstance(model, Model):
-        groups["rotary"] = GroupCount(flops=_rotary_products(model, scenario))
     return Counts(convention=how, groups=groups)
+
+
+def _check_counts(model: Model | ConvolutionalModel, scenario: Scenario, how: Convention) -> None:
+    """Refuse what a convention does not count, rather than count nothing."""
+    if isinstance(model, ConvolutionalModel) and how.counted_groups is not None:
+        raise InputError(f"the convention {how.name} counts transformers, and {model.name} is none: use ridgeline or pytorch")
+    generated = scenario.output if scenario.phase == "generate" else scenario.prompt
+    if how.average_step and is_zero(generated):
+        raise InputError(f"the convention {how.name} counts tokens generated one by one: say how many by --prompt, or generate")
 
 
 def operation_flops(operation: Operation, how: Convention) -> Flops:
@@ -197,19 +207,3 @@ def operation_bytes(operation: Operation, how: Convention) -> Bytes:
         weight = how.scores_moved if tensor.role == "scores" and operation.products and how.scores_moved is not None else 1.0
         found = found + tensor.elements * weight
     return found * how.element
-
-
-def _rotary_products(model: Model, scenario: Scenario) -> Flops:
-    """FLOPs of positions × frequencies, once a step and rotary size: 2 · (size / 2) · tokens."""
-    new = scenario.verified if scenario.phase == "decode" else scenario.prompt
-    sizes = {float(size) for layer in model.decoder if layer.attention is not None for size in _rotary_sizes(layer.attention)}
-    found: Flops = 0.0
-    for size in sizes:
-        found = found + size * new
-    return found
-
-
-def _rotary_sizes(attention: Attention) -> list[Count]:
-    if attention.latent is not None:
-        return [attention.latent.rotary_size]
-    return [attention.rotary_size]

@@ -11,9 +11,9 @@ from ridgeline.workload.pieces import Frame, activation, linear, vector, weight
 from ridgeline.workload.tokens import experts_touched
 
 
-def feed_forward(frame: Frame, part: FeedForward, *, prefix: str = "feed-forward", width: Count | None = None) -> list[Operation]:
+def feed_forward(frame: Frame, part: FeedForward, *, prefix: str = "feed-forward", target: str = "projected") -> list[Operation]:
     """Two products with an activation between them; three where gated."""
-    hidden, inner = frame.model.hidden, part.width if width is None else width
+    hidden, inner = frame.model.hidden, part.width
     read: dict[str, Any] = {"inputs": hidden, "outputs": inner, "source": "normed", "group": "feed-forward", "bias": part.bias}
     elements = frame.tokens.count * inner
     found = [linear(frame, f"{prefix} up", target="inner", **read)]
@@ -30,7 +30,7 @@ def feed_forward(frame: Frame, part: FeedForward, *, prefix: str = "feed-forward
         inputs=inner,
         outputs=hidden,
         source="inner",
-        target="projected",
+        target=target,
         group="feed-forward",
         bias=part.bias,
     )
@@ -90,7 +90,7 @@ def mixture(frame: Frame, part: Experts) -> list[Operation]:
     found += [activation, down, replace(combine, functions={"multiply": visits * hidden, "residual": visits * hidden})]
     if not is_zero(part.shared_width):
         shared = FeedForward(width=part.shared_width, gated=part.gated, activation=part.activation)
-        found += feed_forward(frame, shared, prefix="shared expert")
+        found += feed_forward(frame, shared, prefix="shared expert", target="shared")
         if part.shared_gate:
             found.append(
                 linear(
@@ -104,7 +104,7 @@ def mixture(frame: Frame, part: Experts) -> list[Operation]:
                 )
             )
         elements = count * hidden
-        found.append(vector(frame, "add shared", "residual", elements, sources=("projected", "projected"), target="projected"))
+        found.append(vector(frame, "add shared", "residual", elements, sources=("projected", "shared"), target="projected"))
     return found
 
 

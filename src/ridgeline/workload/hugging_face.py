@@ -605,7 +605,9 @@ def _qwen_mixture(config: _Config, attention: Attention, *, shared: bool, every:
     """Return Qwen's mixture of experts; where `every` is given, each `every`-th layer attends, the others are linear."""
     layers = config.layers("num_hidden_layers")
     width = config.count("shared_expert_intermediate_size") if shared else 0
-    experts = _experts(config, ("num_experts",), "moe_intermediate_size", shared_width=width, shared_gate=width > 0)
+    experts = _experts(
+        config, ("num_experts", "num_local_experts"), "moe_intermediate_size", shared_width=width, shared_gate=width > 0
+    )
     known = {"linear_attention": "linear", "full_attention": "full"}
     pattern = ["linear" if every and (index + 1) % every else "full" for index in range(layers)]
     mixers = config.kinds("layer_types", layers, known, pattern) if every else pattern

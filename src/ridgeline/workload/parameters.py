@@ -18,6 +18,7 @@ from ridgeline.specs.model import (
     LinearAttention,
     Model,
 )
+from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.precision import Precision
 
 
@@ -290,7 +291,7 @@ def weight_bytes(model: Model | ConvolutionalModel, precision: Precision) -> Byt
     >>> weight_bytes(model, Precision.parse("int8"))  # 2·64·128 + 100·64, and 2 bytes for each of 2 · 64
     23040.0
     """
-    small = maximum(precision.activations.bytes_per_value, 2.0)
+    small = maximum(precision.activations.bytes_per_value, FORMATS["bf16"].bytes_per_value)
     plain = precision.weights.bytes_per_value
     if isinstance(model, ConvolutionalModel):
         return sum((one.matrices * plain + one.vectors * small for one in _convolutions(model).values()), 0.0)

@@ -6,6 +6,7 @@ stays on chip and a counting convention can count them its own way. Nothing here
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from ridgeline.arrays import is_zero, maximum, minimum
 from ridgeline.errors import InputError
@@ -16,7 +17,7 @@ from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import LatentForm, Scenario
 from ridgeline.workload.attention import cross_attention, linear_attention, softmax_attention
 from ridgeline.workload.feed_forward import feed_forward, mixture
-from ridgeline.workload.pieces import Frame, activation, linear, norm, residual, weight
+from ridgeline.workload.pieces import Frame, activation, linear, norm, residual, vector, weight
 from ridgeline.workload.tokens import Tokens
 
 
@@ -238,27 +239,37 @@ def _front(frame: Frame, encoder: bool) -> list[Operation]:
     return found
 
 
+def _pooler(frame: Frame) -> list[Operation]:
+    """The product and tanh over the first token of each sequence that BERT puts on top."""
+    hidden, rows = frame.model.hidden, frame.tokens.sequences
+    read: dict[str, Any] = {"source": "normed", "target": "pooled", "tokens": rows, "group": "head", "bias": True}
+    product = linear(frame, "pooler", inputs=hidden, outputs=hidden, **read)
+    bend = vector(frame, "pooler tanh", "tanh", rows * hidden, sources=("pooled",), target="pooled")
+    return [product, replace(bend, group="head")]
+
+
 def _head(frame: Frame) -> list[Operation]:
     """Logits of the tokens that need them: the last of each sequence unless all are asked for."""
     model, tokens = frame.model, frame.tokens
     rows = tokens.sequences * tokens.head
+    found = _pooler(frame) if model.pooler else []
     if model.head == "none":
-        return []
+        return found
     if model.head == "classifier":
         return [
+            *found,
             linear(
                 frame,
                 "classifier",
                 inputs=model.hidden,
                 outputs=model.labels,
-                source="normed",
+                source="pooled" if model.pooler else "normed",
                 target="logits",
                 tokens=tokens.sequences,
                 group="head",
                 bias=True,
-            )
+            ),
         ]
-    found: list[Operation] = []
     if model.head == "masked-language":
         found.append(
             linear(

@@ -1,0 +1,191 @@
+"""What bounds a model on a chip, for one scenario or for all combinations of several values."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ridgeline.api.names import load_chip, load_model, load_precision
+from ridgeline.api.scenarios import make_scenario, scenario_notes
+from ridgeline.costs.ideal import Residency
+from ridgeline.errors import InfeasibleError, InputError
+from ridgeline.estimate import estimate
+from ridgeline.quantities import show
+from ridgeline.results import Capacity, Estimate
+from ridgeline.search.space import Grid
+from ridgeline.search.sweep import place
+from ridgeline.specs.base import Source
+from ridgeline.specs.chip import Chip
+from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.precision import Precision
+from ridgeline.specs.scenario import Scenario
+
+_MOST_BYTES = 2**31
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Analysis:
+    """An estimate with what it is of. With axes, the estimate's quantities are arrays in the axes' order."""
+
+    model: Model | ConvolutionalModel
+    chip: Chip
+    scenario: Scenario
+    precision: Precision
+    estimate: Estimate
+    axes: Mapping[str, Any]
+    residency: Residency = "cold"
+
+    @property
+    def chips_needed(self) -> Any:
+        """Chips whose memories together hold what the step keeps."""
+        held = self.estimate.capacity
+        return None if held is None else -(-held.needed // held.available)
+
+    def resource(self, index: float | str) -> str:
+        """Return the name of a bound that an array of bounds gives by its index."""
+        return index if isinstance(index, str) else self.estimate.resources[int(index)]
+
+
+def analyze(
+    model: Model | ConvolutionalModel | str,
+    chip: Chip | str,
+    *,
+    phase: str | None = None,
+    precision: Precision | str | None = None,
+    level: str | None = None,
+    residency: Residency = "cold",
+    progress: Callable[[int, int], None] | None = None,
+    **scenario: Any,
+) -> Analysis:
+    """Say what bounds a model on a chip, by how much, for one scenario or for all combinations of several values.
+
+    `scenario` takes the fields of `Scenario`: batch, prompt, context, output, samples, verified, acceptance, latent …; a list or
+    an array of values makes an axis. What is not given takes the usual: decode for a language model, encode for an
+    encoder, batch 1, and 2048 tokens or what the model can take.
+
+    Raises `InputError` for bad input, and `InfeasibleError` where nothing that was asked fits the chip's memory.
+
+    >>> found = analyze("llama-3.1-8b", "h100-sxm", phase="decode", batch=1, context=4096)
+    >>> found.estimate.bound
+    'memory.hbm'
+    """
+    spec, machine = load_model(model), load_chip(chip)
+    formats = load_precision(precision, spec)
+    asked, axes = make_scenario(spec, phase, scenario)
+    level = _level(machine, level)
+    if not axes:
+        found = estimate(machine, spec, asked, formats, level=level, residency=residency)
+    else:
+        found = _over_axes(machine, spec, asked, formats, axes, level, residency, progress)
+    notes = (*found.notes, *scenario_notes(spec, asked, axes, scenario))
+    found = replace(found, sources=_used_sources(machine, spec, found), notes=notes)
+    analysis = Analysis(model=spec, chip=machine, scenario=asked, precision=formats, estimate=found, axes=axes, residency=residency)
+    _require_feasible(analysis)
+    return analysis
+
+
+def _level(chip: Chip, level: str | None) -> str:
+    """Return the level of detail: `mapped` as soon as the chip's file has what it needs, else `ideal`."""
+    known = ("ideal",)
+    if level is not None and level not in known:
+        raise InputError(f"level {level!r} is not available for {chip.name}: choose {', '.join(known)}")
+    return level or "ideal"
+
+
+def _over_axes(
+    chip: Chip,
+    model: Model | ConvolutionalModel,
+    scenario: Scenario,
+    precision: Precision,
+    axes: Mapping[str, Any],
+    level: str,
+    residency: Residency,
+    progress: Callable[[int, int], None] | None,
+) -> Estimate:
+    """Estimate block by block and put the blocks together; the breakdown stays with single scenarios."""
+    grid = Grid.of(axes)
+    if grid.points * 8 * 32 > _MOST_BYTES:
+        raise InputError(f"{grid.points:g} combinations are too many to keep: ask for fewer values")
+    whole: Estimate | None = None
+    done = 0
+    for block in grid.blocks():
+        placed_chip, placed_scenario = place(chip, scenario, block.values)
+        part = replace(estimate(placed_chip, model, placed_scenario, precision, level=level, residency=residency), operations=())
+        part = replace(part, bound=_index(part.bound, part.resources))
+        whole = _spread(part, grid.shape) if whole is None else whole
+        _write(whole, part, block.place)
+        done += block.points
+        if progress is not None:
+            progress(done, grid.points)
+    if whole is None:
+        raise InputError("the ranges hold no value")
+    return whole
+
+
+def _index(bound: Any, resources: tuple[str, ...]) -> Any:
+    """Return a bound as its index, where a block of an axis that changes nothing gave its name."""
+    return float(resources.index(bound)) if isinstance(bound, str) else bound
+
+
+_KEPT = ("notes", "ridge", "sources", "operations", "interval", "level", "resources")
+
+
+def _spread(value: Any, shape: tuple[int, ...]) -> Any:
+    """Return a copy of a result whose quantities are empty arrays of the whole grid's shape."""
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {one.name: _spread(getattr(value, one.name), shape) for one in fields(value) if one.name not in _KEPT}
+        return replace(value, **changed)
+    if isinstance(value, Mapping):
+        return {name: _spread(one, shape) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if value is None or isinstance(value, str):
+        return value
+    return np.empty(shape)
+
+
+def _write(whole: Any, part: Any, place: tuple[slice, ...]) -> None:
+    """Write one block's quantities into the whole grid's arrays."""
+    if is_dataclass(whole) and not isinstance(whole, type):
+        for one in fields(whole):
+            if one.name not in _KEPT:
+                _write(getattr(whole, one.name), getattr(part, one.name), place)
+    elif isinstance(whole, Mapping):
+        for name, target in whole.items():  # pyright: ignore[reportUnknownVariableType]
+            _write(target, part[name], place)
+    elif isinstance(whole, np.ndarray):
+        whole[place] = part
+
+
+def _require_feasible(analysis: Analysis) -> None:
+    """Raise `InfeasibleError` where no point fits: how many bytes are missing at best, and how many chips would do."""
+    held = analysis.estimate.capacity
+    if held is None or np.any(held.fits):
+        return
+    short = float(np.min(held.shortfall))
+    chips = int(np.min(analysis.chips_needed))
+    what = "nothing that was asked fits" if analysis.axes else f"{analysis.model.name} does not fit"
+    raise InfeasibleError(
+        f"{what}: {analysis.chip.name} is {short:.0f} bytes ({show(short, 'B')}) short of memory in {held.level}"
+        f"{' at best' if analysis.axes else ''}: it needs {_parts(held)}, and has {show(float(np.min(held.available)), 'B')};"
+        f" {chips} chips would hold it"
+    )
+
+
+def _parts(held: Capacity) -> str:
+    least = {name: float(np.min(getattr(held, name))) for name in ("weights", "kv", "activations")}
+    names = {"weights": "weights", "kv": "KV cache", "activations": "activations"}
+    return ", ".join(f"{show(value, 'B')} of {names[name]}" for name, value in least.items() if value > 0)
+
+
+def _used_sources(chip: Chip, model: Model | ConvolutionalModel, found: Estimate) -> dict[str, Source]:
+    """Return the sources of the numbers that an estimate used: rates and memories of the chip, dimensions of the model."""
+    main = chip.main_memory.name
+    wanted = [f"memory.{level.name}.{name}" for level in chip.memory for name in ("bandwidth", "energy")]
+    wanted += [f"memory.{main}.capacity", "package.idle_power", "vector_unit.rate.fp32", "vector_unit.rate.exponential"]
+    wanted += [f"matrix_unit.{table}.{name}" for table in ("rate", "energy") for name in found.ridge]
+    used = {f"{chip.name}.{path}": chip.sources[path] for path in wanted if path in chip.sources}
+    return used | {
+        f"{model.name}.{path}": source
+        for path, source in model.sources.items()
+        if not path.startswith("published") and path not in ("year", "maximum_context")
+    }
