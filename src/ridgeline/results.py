@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ridgeline.arrays import maximum, total
 from ridgeline.quantities import Bytes, Count, Flops, FlopsPerByte, Fraction, Joules, PerSecond, Seconds
@@ -29,15 +29,29 @@ class Tensor:
         return self.elements * self.format.bytes_per_value
 
 
+class Window(NamedTuple):
+    """The geometry of a convolution as a product: its output pixels, its filter, its stride."""
+
+    p: Count
+    q: Count
+    r: Count
+    s: Count
+    stride: Count
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Product:
-    """The matrix product of an operation: `batch` products of m × k by k × n, of which `share` is needed (causal masks)."""
+    """The matrix product of an operation: `batch` products of m × k by k × n, of which `share` is needed (causal masks).
+
+    With a `window` it is a convolution: m are images × p × q, k are channels × r × s.
+    """
 
     batch: Count
     m: Count
     n: Count
     k: Count
     share: Fraction = 1.0
+    window: Window | None = None
     formats: tuple[NumberFormat, NumberFormat]  # of the stationary operand (weights, keys, values) and of the streaming one
 
     @property
@@ -80,15 +94,24 @@ class Operation:
         return total([tensor.bytes for tensor in self.tensors if tensor.role in roles])
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)  # made by the thousand
 class Tiling:
-    """How a product is cut for a chip: tile sizes and loop order by level, and the proof that it is the best."""
+    """How a product or convolution is cut for a chip, what that takes, and the proof that it is the best."""
 
-    tile: Mapping[str, Mapping[str, Count]]
-    order: Mapping[str, str]
+    tile: Mapping[str, Mapping[str, Count]]  # memory level → loop → size held
+    order: Mapping[str, str]  # memory level → loops, outer to inner
     dataflow: str
-    lower_bound: Seconds | Joules | None = None
+    objective: str = ""  # latency, energy or edp; empty for a mapping that was given
+    cycles: Count | None = None
+    energy: Joules | None = None
+    traffic: Mapping[str, Mapping[str, Bytes]] = field(default_factory=dict[str, Mapping[str, Bytes]])  # level → tensor → bytes
+    held: Mapping[str, Bytes] = field(default_factory=dict[str, Bytes])  # level → bytes that the tile takes, second slots included
+    utilisation: Fraction | None = None  # multiply-accumulates over elements × cycles
+    value: Count | Joules | None = None  # of the objective: cycles, joules, or joules × cycles
+    lower_bound: Count | Joules | None = None  # no tile that was set aside is below this; the optimum is not above it
     optimal: bool = False
+    hong_kung: Bytes | None = None  # least traffic of a product to leading order: 2·m·n·k/√S words
+    examined: Count = 0.0  # tiles costed in full
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,6 +180,7 @@ class OperationEstimate:
     kind: str
     group: str
     count: Count
+    functions: tuple[str, ...]
     m: Count | None
     n: Count | None
     k: Count | None

@@ -14,7 +14,7 @@ from ridgeline.costs.energy import arithmetic_energy, transfer_energy
 from ridgeline.costs.matmul import compute_time
 from ridgeline.costs.memory import transfer_time
 from ridgeline.costs.rates import ComputeRate, compute_rate, operand_format, vector_rate
-from ridgeline.quantities import Bytes, Flops, FlopsPerSecond, JoulesPerFlop
+from ridgeline.quantities import Bytes, Count, Flops, FlopsPerSecond, JoulesPerFlop
 from ridgeline.results import Cost, Operation
 from ridgeline.specs.chip import Chip, MemoryLevel
 from ridgeline.specs.number_format import NumberFormat, number_format
@@ -105,13 +105,19 @@ def _compute(machine: Machine, operation: Operation, time: dict[str, object], en
     return flops
 
 
-def _vector(machine: Machine, operation: Operation, time: dict[str, object], energy: dict[str, object]) -> Flops:
-    """Add the vector functions' time and energy; return their operations."""
+def function_counts(operation: Operation) -> tuple[Count, Count]:
+    """Return an operation's lane operations and special functions."""
     lane = special = 0.0
     for name, elements in operation.functions.items():
         lane_count, special_count = _weights(name)
         lane = lane + elements * lane_count
         special = special + elements * special_count
+    return lane, special
+
+
+def _vector(machine: Machine, operation: Operation, time: dict[str, object], energy: dict[str, object]) -> Flops:
+    """Add the vector functions' time and energy; return their operations."""
+    lane, special = function_counts(operation)
     count = lane + special
     time["vector"] = 0.0
     if machine.lane_rate is not None and operation.functions:

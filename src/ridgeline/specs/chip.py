@@ -63,6 +63,17 @@ class Cores(Spec):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Instructions(Spec):
+    """How an array is fed where instructions feed it: each streams vectors past one stationary block."""
+
+    stream: Count | None = None  # vectors at most that one instruction streams
+    least: Seconds | None = None  # of the shortest instruction
+    preload: Seconds | None = None  # at least of the first instruction of a block, while the block after it enters
+    issue: Seconds | None = None  # between two instructions at least, on average
+    gap: Seconds | None = None  # lost between two instructions
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MatrixUnit(Spec):
     """What multiplies matrices. Rates are dense peaks of the whole chip, by format or `format:accumulate`."""
 
@@ -72,6 +83,7 @@ class MatrixUnit(Spec):
     tiles: tuple[tuple[int, int], ...] = ()  # output tiles that kernels of the family use
     attached_to: str | None = None  # the memory level that the unit sits in, for compute in or near memory
     preload: bool = True  # weights of the next fold are loaded while this one computes
+    instructions: Instructions = field(default_factory=Instructions)
     macs_per_cycle: Mapping[str, Count] = field(default_factory=dict[str, Count])  # per core
     rate: Mapping[str, FlopsPerSecond] = field(default_factory=dict[str, FlopsPerSecond])
     energy: Mapping[str, JoulesPerFlop] = field(default_factory=dict[str, JoulesPerFlop])
@@ -108,9 +120,13 @@ class Transfer(Spec):
     """How data moves between memories: by a DMA unit or by the cores, beside compute or before it."""
 
     engine: Literal["dma", "cores"] = "dma"
-    asynchronous: bool = True
-    burst: Bytes | None = None
+    asynchronous: bool = True  # two slots a buffer: the next tile is fetched while one is computed
+    burst: Bytes | None = None  # of a request at most
+    word: Bytes | None = None  # width of the bus: a row of a tile takes whole words
+    in_flight: Count | None = None  # requests under way at most
     cost_per_tile: Seconds | None = None
+    keeps_tiles: bool = True  # a tile that did not change stays; otherwise every step fetches both operands anew
+    spills: bool = True  # unfinished sums may leave the chip and come back
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

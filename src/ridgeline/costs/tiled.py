@@ -1,0 +1,338 @@
+"""A tiled nest on an array with a scratchpad and an accumulator: cycles and exact traffic between DRAM and the chip.
+
+One nest serves matrix products and convolutions: output channels k, input channels c, output pixels p × q, filter r × s. The loops
+between DRAM and the chip run over tiles, in a given order; a tile is computed by instructions of the array, while the transfer
+engine fetches the next one. Sizes are counts, times are cycles, sizes of buffers are bytes. Everything is arithmetic on floats or
+arrays, and compiles from this source.
+"""
+
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ridgeline.arrays import ceil_divide, maximum, minimum, where
+from ridgeline.quantities import Bytes, Quantity
+
+LOOPS = "kcpqrs"
+ORDERS = tuple("".join(order) for order in permutations(LOOPS))  # outer → inner
+ORDER_TABLE: Any = np.array([[LOOPS.index(letter) for letter in order] for order in ORDERS], dtype=np.int64)
+WEIGHT_LOOPS = (1.0, 1.0, 0.0, 0.0, 1.0, 1.0)  # whether a tensor depends on each of the loops
+INPUT_LOOPS = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+OUTPUT_LOOPS = (1.0, 0.0, 1.0, 1.0, 0.0, 0.0)
+WEIGHT_STATIONARY, OUTPUT_STATIONARY, INPUT_STATIONARY = 0, 1, 2
+
+
+class Layer(NamedTuple):
+    """Bounds of the nest; a matrix product of m × n × k is Layer(n=1, k=n, c=k, p=m, q=1, r=1, s=1, stride=1)."""
+
+    n: Quantity  # batch, outermost
+    k: Quantity  # output channels
+    c: Quantity  # input channels
+    p: Quantity  # output pixels along the inner direction of memory
+    q: Quantity  # output pixels along the outer direction
+    r: Quantity  # filter along p
+    s: Quantity  # filter along q
+    stride: Quantity
+
+
+class Tile(NamedTuple):
+    """Sizes held on the chip at once; edge tiles are smaller."""
+
+    k: Quantity
+    c: Quantity
+    p: Quantity
+    q: Quantity
+    r: Quantity
+    s: Quantity
+
+
+class Array(NamedTuple):
+    """A rows × columns array fed by instructions: each streams vectors past one stationary block."""
+
+    rows: Quantity
+    columns: Quantity
+    stream: Quantity = float("inf")  # vectors at most that one instruction streams
+    least: Quantity = 0.0  # cycles of the shortest instruction
+    preload: Quantity = 0.0  # cycles at least of the first instruction of a block, while the block after it enters
+    issue: Quantity = 0.0  # cycles at least between two instructions, on average
+    gap: Quantity = 0.0  # cycles lost between two instructions
+    fill: Quantity = 0.0  # cycles that the first block takes to enter and the last results to leave
+
+
+class Buffers(NamedTuple):
+    """Sibling buffers: the scratchpad holds inputs and weights, the accumulator wide partial sums."""
+
+    scratchpad: Bytes
+    accumulator: Bytes
+    input_bytes: Bytes = 1.0  # per element
+    weight_bytes: Bytes = 1.0
+    output_bytes: Bytes = 1.0  # final outputs
+    accumulator_bytes: Bytes = 4.0  # partial sums
+    double: Quantity = 2.0  # tiles held of each: 2, the next is fetched while one is computed; 1, one after the other
+
+
+class Memory(NamedTuple):
+    """The path between DRAM and the chip: a transfer engine that reads and writes by requests."""
+
+    bytes_per_cycle: Quantity
+    latency: Quantity = 0.0  # cycles until a request returns
+    in_flight: Quantity = float("inf")  # requests at most
+    burst: Bytes = 64.0  # of a request at most
+    word: Bytes = 1.0  # width of the bus: a row of a tile takes whole words
+    start: Quantity = 0.0  # cycles to start a tile
+    reuse: Quantity = 1.0  # 1: a tile that did not change stays; 0: every step fetches both operands
+    spill: Quantity = 1.0  # 1: unfinished sums leave and come back; 0: they never do, whatever the order
+
+
+class Traffic(NamedTuple):
+    """Bytes between DRAM and the chip; `read` and `written` count whole words of the bus."""
+
+    inputs: Bytes
+    weights: Bytes
+    partial: Bytes  # unfinished sums, out; the same comes back
+    outputs: Bytes
+    read: Bytes
+    written: Bytes
+    steps: Quantity  # tiles
+
+
+class TiledCost(NamedTuple):
+    """What a nest costs: times in cycles, traffic and sizes in bytes."""
+
+    cycles: Quantity
+    compute: Quantity
+    load: Quantity
+    store: Quantity
+    input_bytes: Quantity
+    weight_bytes: Quantity
+    partial_read: Quantity
+    partial_write: Quantity
+    output_bytes: Quantity
+    scratchpad_used: Quantity
+    accumulator_used: Quantity
+    fits: Quantity
+
+
+def trips(bound: Quantity, tile: Quantity) -> Quantity:
+    """Return how many tiles cover a bound.
+
+    >>> trips(100.0, 16.0)
+    7.0
+    """
+    return ceil_divide(bound, tile)
+
+
+def covered(bound: Quantity, tile: Quantity, block: Quantity) -> Quantity:
+    """Return how many blocks cover all tiles of a bound, the last tile being what is left.
+
+    >>> covered(100.0, 40.0, 16.0)  # 40 + 40 + 20 in blocks of 16: 3 + 3 + 2
+    8.0
+    """
+    whole = trips(bound, tile) - 1.0
+    return whole * ceil_divide(tile, block) + ceil_divide(bound - whole * tile, block)
+
+
+def _visits(order: Any, sizes: Any, used: Any) -> Quantity:
+    """Return how often a tensor's tile is fetched, given which of the six loops it depends on.
+
+    The product of the trip counts of all loops outside or at its innermost loop that takes more than one trip.
+
+    >>> _visits(ORDERS.index("pkcqrs"), (4.0, 1.0, 3.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.0, 0.0, 1.0, 1.0))  # weights, p outside k
+    12.0
+    >>> _visits(ORDERS.index("kpcqrs"), (4.0, 1.0, 3.0, 1.0, 1.0, 1.0), (1.0, 1.0, 0.0, 0.0, 1.0, 1.0))  # p inside: they stay
+    4.0
+    """
+    count = sizes[0] * 0.0 + 1.0
+    moves = count * 0.0
+    for place in range(5, -1, -1):
+        loop = ORDER_TABLE[order, place]
+        moves = where(sizes[loop] > 1.0, maximum(moves, used[loop]), moves)
+        count = count * where(moves > 0.0, sizes[loop], 1.0)
+    return count
+
+
+def _streaming(bound: Quantity, tile: Quantity, array: Array) -> tuple[Quantity, Quantity, Quantity]:
+    """Return instructions, their cycles, and what a preload adds, for all tiles of a bound past one block each.
+
+    >>> _streaming(48.0, 24.0, Array(16.0, 16.0, 16.0, 4.0, 16.0, 8.0, 0.5))  # twice 16 + 8
+    (4.0, 50.0, 0.0)
+    """
+    whole = trips(bound, tile) - 1.0
+    last = bound - whole * tile
+    full, rest = _instructions(tile, array), _instructions(last, array)
+    return whole * full[0] + rest[0], whole * full[1] + rest[1], whole * full[2] + rest[2]
+
+
+def _instructions(length: Quantity, array: Array) -> tuple[Quantity, Quantity, Quantity]:
+    most = minimum(length, array.stream)
+    full = length // most
+    rest = length - full * most
+    part = where(rest > 0.0, 1.0, 0.0)
+    first = maximum(array.least, most)
+    cycles = full * (first + array.gap) + part * (maximum(array.least, rest) + array.gap)
+    return full + part, cycles, maximum(array.preload - first, 0.0)
+
+
+def _compute(layer: Layer, tile: Tile, array: Array, dataflow: Any) -> Quantity:
+    """Return the cycles of the array: instructions in sequence, and no faster than they are issued."""
+    window = layer.n * layer.r * layer.s
+    if dataflow == WEIGHT_STATIONARY:
+        blocks = window * covered(layer.c, tile.c, array.rows) * covered(layer.k, tile.k, array.columns)
+        count, cycles, preload = _streaming(layer.p, tile.p, array)
+        repeats = layer.q
+        again = trips(layer.q, tile.q)
+    elif dataflow == OUTPUT_STATIONARY:
+        blocks = layer.n * layer.q * covered(layer.p, tile.p, array.rows) * covered(layer.k, tile.k, array.columns)
+        count, cycles, preload = _streaming(layer.c, tile.c, array)
+        repeats = layer.r * layer.s
+        again = trips(layer.r, tile.r) * trips(layer.s, tile.s)
+    else:
+        blocks = window * layer.q * covered(layer.c, tile.c, array.rows) * covered(layer.p, tile.p, array.columns)
+        count, cycles, preload = _streaming(layer.k, tile.k, array)
+        repeats = again = 1.0
+    return blocks * maximum(repeats * cycles + again * preload, repeats * count * array.issue)
+
+
+def _window(bound: Quantity, tile: Quantity, window: Quantity, window_tile: Quantity, stride: Quantity) -> Quantity:
+    """Return the input extents of all tiles of one direction, added up.
+
+    Σ ((p_tile − 1)·stride + r_tile) over the tiles of p and r.
+
+    >>> _window(8.0, 4.0, 3.0, 3.0, 1.0)  # two tiles of 4 pixels under a window of 3: 6 + 6
+    12.0
+    """
+    pixels = trips(bound, tile)
+    return stride * (bound - pixels) * trips(window, window_tile) + window * pixels
+
+
+def nest_traffic(layer: Layer, tile: Tile, order: Any, buffers: Buffers, memory: Memory) -> Traffic:
+    """Exact bytes that a nest moves between DRAM and the chip.
+
+        tensor   = elements · visits / (trip counts of its own loops)
+        visits   = trip counts of all loops outside or at the innermost of its loops that takes more than one trip
+        inputs   = n·c · Σ extents along p and r · Σ extents along q and s · visits / own trips
+        partial  = outputs · (visits / own trips − 1) · accumulator_bytes, written once and read once
+
+    Edge tiles are counted as they are, windows that overlap from tile to tile are read again, pixels that a stride skips are read.
+    A tensor's tile stays until a loop that it depends on, or one outside such a loop, moves on; nothing stays longer. Padding is
+    read like pixels. The reuse rule is that of [parashar2019timeloop], section V-A.
+
+    >>> product = Layer(n=1.0, k=4.0, c=2.0, p=6.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> tile = Tile(k=2.0, c=1.0, p=3.0, q=1.0, r=1.0, s=1.0)
+    >>> nest_traffic(product, tile, ORDERS.index("ckpqrs"), Buffers(64.0, 64.0), Memory(1.0))[:4]
+    (24.0, 8.0, 96.0, 24.0)
+
+    Inputs 2 × 6 for both tiles of k; weights once; 24 sums leave after the first half of c, at 4 bytes.
+    """
+    k, c, p = trips(layer.k, tile.k), trips(layer.c, tile.c), trips(layer.p, tile.p)
+    q, r, s = trips(layer.q, tile.q), trips(layer.r, tile.r), trips(layer.s, tile.s)
+    counts = (k, c, p, q, r, s)
+    steps = k * c * p * q * r * s
+    weight_visits = where(memory.reuse > 0.0, _visits(order, counts, WEIGHT_LOOPS), steps) / (k * c * r * s)
+    input_visits = where(memory.reuse > 0.0, _visits(order, counts, INPUT_LOOPS), steps) / (c * p * q * r * s)
+    output_visits = where(memory.spill > 0.0, _visits(order, counts, OUTPUT_LOOPS) / (k * p * q), 1.0)
+    area = _window(layer.p, tile.p, layer.r, tile.r, layer.stride) * _window(layer.q, tile.q, layer.s, tile.s, layer.stride)
+    input_rows = layer.n * area * input_visits
+    weight_rows = layer.n * layer.c * layer.r * layer.s * weight_visits
+    output_rows = layer.n * layer.p * layer.q
+    partial = output_rows * layer.k * (output_visits - 1.0) * buffers.accumulator_bytes
+    return Traffic(
+        inputs=input_rows * layer.c * buffers.input_bytes,
+        weights=weight_rows * layer.k * buffers.weight_bytes,
+        partial=partial,
+        outputs=output_rows * layer.k * buffers.output_bytes,
+        read=partial
+        + input_rows * _words(layer.c, tile.c, buffers.input_bytes, memory)
+        + weight_rows * _words(layer.k, tile.k, buffers.weight_bytes, memory),
+        written=partial + output_rows * _words(layer.k, tile.k, buffers.output_bytes, memory),
+        steps=layer.n * steps,
+    )
+
+
+def _words(bound: Quantity, tile: Quantity, element: Bytes, memory: Memory) -> Bytes:
+    """Return the bytes of a row that all tiles of a bound take on the bus, in whole words."""
+    return covered(bound * element, tile * element, memory.word) * memory.word
+
+
+def held_bytes(layer: Layer, tile: Tile, buffers: Buffers) -> tuple[Bytes, Bytes]:
+    """Bytes that a tile takes in the scratchpad and in the accumulator, all slots together.
+
+    >>> matrix = Layer(n=1.0, k=64.0, c=64.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> held_bytes(matrix, Tile(k=16.0, c=64.0, p=32.0, q=1.0, r=1.0, s=1.0), Buffers(8192.0, 4096.0))  # 2·(2048 + 1024), 2·2048
+    (6144.0, 4096.0)
+    """
+    area = ((tile.p - 1.0) * layer.stride + tile.r) * ((tile.q - 1.0) * layer.stride + tile.s)
+    inputs = tile.c * area * buffers.input_bytes
+    weights = tile.k * tile.c * tile.r * tile.s * buffers.weight_bytes
+    return buffers.double * (inputs + weights), buffers.double * tile.k * tile.p * tile.q * buffers.accumulator_bytes
+
+
+def _ends(layer: Layer, tile: Tile, buffers: Buffers, memory: Memory) -> Bytes:
+    """Return the bytes of the first tile's load and of the last tile's store, full tiles, in whole words."""
+    area = ((tile.p - 1.0) * layer.stride + tile.r) * ((tile.q - 1.0) * layer.stride + tile.s)
+    inputs = area * _words(tile.c, tile.c, buffers.input_bytes, memory)
+    weights = tile.c * tile.r * tile.s * _words(tile.k, tile.k, buffers.weight_bytes, memory)
+    return inputs + weights + tile.p * tile.q * _words(tile.k, tile.k, buffers.output_bytes, memory)
+
+
+def tiled_cost(
+    layer: Layer, tile: Tile, order: Any, array: Array, buffers: Buffers, memory: Memory, dataflow: Any = WEIGHT_STATIONARY
+) -> TiledCost:
+    """Cycles, traffic and sizes of a tiled nest.
+
+        compute  = blocks · max(Σ over instructions (max(vectors, least) + gap) + (preload − first), instructions · issue)
+        load     = bytes read / rate    store = bytes written / rate    rate = min(bytes_per_cycle, in_flight · burst / latency)
+        transfer = load + store
+        ends     = max(first tile's load + last tile's store, transfer / steps)
+        waiting  = ends + (steps − 1) · (latency + (compute + transfer) / steps) / 2 + compute / steps
+        cycles   = max(compute + ends, transfer + compute / steps, waiting) + 2 · latency + fill + start · steps   two slots
+        cycles   = compute + transfer + latency · (steps + 1) + fill + start · steps                               one slot
+
+    `order` is an index into ORDERS, `dataflow` 0 weight-, 1 output-, 2 input-stationary. A block is what stands in the array
+    (weights: ⌈c/rows⌉·⌈k/columns⌉·r·s of a tile); an instruction streams at most `stream` vectors past it; the first of a block
+    hides the next block's entry up to `preload` cycles; instructions are issued every `issue` cycles at best (the entries of the
+    reservation station over their latency). With two slots (double = 2) a tile moves while another is computed: exposed are the
+    first load and the last store, or the last tile's compute, and where tiles are small, a slot is free only every second latency.
+
+    Valid for an array whose operands come from a software-managed scratchpad through one transfer engine. Never below
+    n·k·c·p·q·r·s / (rows·columns), nor below bytes / bytes_per_cycle. Neglected: caches and pages of DRAM, conflicts of banks,
+    requests to one line that wait for each other, and that load and compute differ from tile to tile (totals are compared).
+    The instructions are those of [genc2021gemmini]. Against 148 layers of [hong2023dosa] on register-transfer level, fitted to
+    seven designs and judged on the eighth: 6 % median, 12 % mean error (benchmarks/calibrate_gemmini.py).
+
+    >>> product = Layer(n=1.0, k=32.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> tile = Tile(k=16.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0)
+    >>> buffers, memory = Buffers(4096.0, 8192.0), Memory(64.0, start=10.0)
+    >>> cost = tiled_cost(product, tile, ORDERS.index("kcpqrs"), Array(16.0, 16.0), buffers, memory)
+    >>> cost.compute, cost.load, cost.store, cost.cycles
+    (128.0, 24.0, 32.0, 184.0)
+
+    Two blocks of weights, 64 vectors past each; inputs 1024 B once and weights 512 B, outputs 2048 B, at 64 B a cycle;
+    128 + (16·64 + 16·16 + 64·16)/64 + 2·10.
+    """
+    traffic = nest_traffic(layer, tile, order, buffers, memory)
+    rate = minimum(memory.bytes_per_cycle, memory.in_flight * memory.burst / maximum(memory.latency, 1.0))
+    load, store = traffic.read / rate, traffic.written / rate
+    compute = _compute(layer, tile, array, dataflow)
+    transfer = load + store
+    steps, ends = traffic.steps, maximum(_ends(layer, tile, buffers, memory) / rate, transfer / traffic.steps)
+    waiting = ends + (steps - 1.0) * (memory.latency + (compute + transfer) / steps) / 2.0 + compute / steps
+    apart = maximum(maximum(compute + ends, transfer + compute / steps), waiting) + 2.0 * memory.latency
+    body = where(buffers.double > 1.0, apart, compute + transfer + memory.latency * (steps + 1.0))
+    scratchpad, accumulator = held_bytes(layer, tile, buffers)
+    fits = where(scratchpad <= buffers.scratchpad, where(accumulator <= buffers.accumulator, 1.0, 0.0), 0.0)
+    return TiledCost(
+        cycles=body + array.fill + memory.start * steps,
+        compute=compute,
+        load=load,
+        store=store,
+        input_bytes=traffic.inputs,
+        weight_bytes=traffic.weights,
+        partial_read=traffic.partial,
+        partial_write=traffic.partial,
+        output_bytes=traffic.outputs,
+        scratchpad_used=scratchpad,
+        accumulator_used=accumulator,
+        fits=fits,
+    )
