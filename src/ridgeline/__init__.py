@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ridgeline.api import (
         Analysis,
+        Mapped,
         Thresholds,
         analyze,
         count,
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
         load_model,
         load_precision,
         load_system,
+        map_matmul,
         thresholds,
     )
 
 __version__ = "0.1.0"
 __all__ = [
     "Analysis",
+    "Mapped",
     "Thresholds",
     "analyze",
     "count",
@@ -26,6 +29,7 @@ __all__ = [
     "load_model",
     "load_precision",
     "load_system",
+    "map_matmul",
     "thresholds",
 ]
 

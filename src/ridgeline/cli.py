@@ -66,7 +66,7 @@ def analyze(
     skew: Annotated[float, typer.Option(help="Zipf exponent of expert popularity; 0 is uniform.")] = 0.0,
     latent: Annotated[str | None, typer.Option(help="Latent attention: absorbed, expanded or cached-expanded.")] = None,
     precision: PrecisionName = None,
-    level: Annotated[str | None, typer.Option(help="Level of detail: ideal.")] = None,
+    level: Annotated[str | None, typer.Option(help="ideal; mapped or simulated for a chip with one array.")] = None,
     residency: Annotated[str, typer.Option(help="Where operands start: cold (main memory) or warm (last-level cache).")] = "cold",
     convention: Annotated[
         str | None, typer.Option(help="Also count by ridgeline, pytorch, survey-encoder or survey-decoder.")
@@ -145,6 +145,37 @@ def thresholds(
         _print_json(records.thresholds_record(found))
     else:
         tables.console().print(tables.thresholds_table(found))
+
+
+@app.command("map")
+def map_product(
+    layer: Annotated[
+        str, typer.Argument(metavar="MxKxN", help="A product 128x768x3072, or a convolution k=64,c=3,p=112,q=112,r=7,s=7.")
+    ],
+    chip: ChipName,
+    dataflow: Annotated[str | None, typer.Option(help="weight-, output- or input-stationary; default: the chip's own.")] = None,
+    objective: Annotated[str, typer.Option(help="latency, energy or edp.")] = "latency",
+    mapping: Annotated[str | None, typer.Option(help="A loop nest in Timeloop's form, to cost instead of searching.")] = None,
+    precision: PrecisionName = None,
+    timeline: Annotated[Path | None, typer.Option(help="Simulate it and write FILE.json, a time line for Perfetto.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut a matrix product or convolution best for CHIP's array, with the proof, or cost a given mapping."""
+    from ridgeline import api
+    from ridgeline.report import records, tables, timelines
+
+    _check_suffix("timeline", timeline, (".json",))
+    found = api.map_matmul(
+        layer, chip, dataflow=dataflow, objective=objective, mapping=mapping, precision=precision, simulate=timeline is not None
+    )
+    if timeline is not None:
+        timelines.write(found, timeline)
+    if as_json:
+        _print_json(records.mapped_record(found))
+    else:
+        tables.console().print(tables.mapped_table(found))
+    if timeline is not None:
+        _say(f"wrote {timeline}: open it at ui.perfetto.dev")
 
 
 @app.command()
@@ -249,7 +280,7 @@ _USAGE_ERROR: Any = next(one for one in typer.BadParameter.__mro__ if one.__name
 
 
 def _command() -> str:
-    return f"{sys.argv[1]} " if len(sys.argv) > 1 and sys.argv[1] in ("analyze", "thresholds", "show") else ""
+    return f"{sys.argv[1]} " if len(sys.argv) > 1 and sys.argv[1] in ("analyze", "thresholds", "map", "show") else ""
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from ridgeline.arrays import is_scalar, maximum, total, where
 from ridgeline.costs.energy import static_energy
 from ridgeline.costs.ideal import Machine, Residency, ideal_cost
 from ridgeline.costs.matmul import ridge
+from ridgeline.mapping.array_step import place_step
 from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.fusion import fuse
 from ridgeline.quantities import Bytes, Count, Flops, FlopsPerByte, Joules, Seconds
-from ridgeline.results import Cost, Estimate, Operation, OperationEstimate
+from ridgeline.results import Capacity, Cost, Estimate, Operation, OperationEstimate
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
@@ -99,21 +100,28 @@ def estimate(
     """
     plain = step_operations(model, scenario, precision)
     machine = Machine.of(chip, precision.accumulate, residency)
-    operations = fuse(plain)
-    rows = tuple(_row(machine, operation) for operation in operations)
-    whole, lower = Cost(time={}), 0.0
-    for row in rows:
-        lower = lower + row.time * row.count
-        whole = whole + row.cost.times(row.count)
-    totals = _totals(machine, whole, lower)
+    operations = fuse(plain) if level == "ideal" else plain
+    if level == "ideal":
+        rows = tuple(operation_estimate(one, cost, cost.lower) for one in operations for cost in (ideal_cost(machine, one),))
+    else:
+        rows = tuple(operation_estimate(one.operation, one.cost, one.time) for one in place_step(machine, operations))
     held = capacity(model, scenario, precision, chip, operations)
+    return assemble(machine, level, rows, held, processed_tokens(model, scenario))
+
+
+def assemble(machine: Machine, level: str, rows: tuple[OperationEstimate, ...], held: Capacity, tokens: Count) -> Estimate:
+    """Add up the rows of a step: its time, its bounds, what binds, its energy."""
+    whole, lower, time = Cost(time={}), 0.0, 0.0
+    for row in rows:
+        time = time + row.time * row.count
+        lower = lower + row.cost.lower * row.count
+        whole = whole + row.cost.times(row.count)
     main = machine.levels[-1]
-    tokens = processed_tokens(model, scenario)
     return Estimate(
         level=level,
-        time=totals.time,
-        time_lower=totals.time_lower,
-        time_upper=totals.time_upper,
+        time=time,
+        time_lower=lower,
+        time_upper=whole.upper,
         interval=None,
         flops=whole.flops,
         bytes=whole.bytes,
@@ -121,15 +129,23 @@ def estimate(
         ridge=ridges(machine),
         resources=tuple(whole.time),
         bound=largest(whole.time),
-        cost=_with_static(machine, whole, totals.time),
-        energy=totals.energy,
+        cost=_with_static(machine, whole, time),
+        energy=_energy(machine, whole, time),
         tokens=tokens,
-        tokens_per_second=tokens / totals.time,
+        tokens_per_second=tokens / time,
         capacity=held,
         feasible=held.fits,
         operations=rows,
-        notes=_substitutions(machine),
+        notes=(*_substitutions(machine), *_left_out(machine, level, rows)),
     )
+
+
+def _left_out(machine: Machine, level: str, rows: tuple[OperationEstimate, ...]) -> tuple[str, ...]:
+    """Say aloud what a level does not count yet: functions that the chip sends to its host."""
+    if level == "ideal":
+        return ()
+    sent = sorted({name for row in rows for name in row.functions if machine.chip.functions.get(name) == "host"})
+    return (f"{', '.join(sent)}: sent to the host, whose time is not counted yet",) if sent else ()
 
 
 def _intensity(flops: Flops, moved: Bytes) -> FlopsPerByte:
@@ -150,8 +166,8 @@ def _with_static(machine: Machine, whole: Cost, time: Seconds) -> Cost:
     )
 
 
-def _row(machine: Machine, operation: Operation) -> OperationEstimate:
-    cost = ideal_cost(machine, operation)
+def operation_estimate(operation: Operation, cost: Cost, time: Seconds) -> OperationEstimate:
+    """Return one row of the breakdown: what an operation costs and the time that passes, once."""
     lead = operation.products[0] if operation.products else None
     width = None if lead is None else _width(operation)
     return OperationEstimate(
@@ -159,12 +175,13 @@ def _row(machine: Machine, operation: Operation) -> OperationEstimate:
         kind=operation.kind,
         group=operation.group,
         count=operation.count,
+        functions=tuple(operation.functions),
         m=None if lead is None else lead.m,
         n=width,
         k=None if lead is None else lead.k,
         flops=cost.flops,
-        bytes=operation.bytes,
-        time=cost.lower,
+        bytes=list(cost.bytes.values())[-1],  # the main memory is the last level
+        time=time,
         bound=largest(cost.time),
         cost=cost,
     )

@@ -8,9 +8,11 @@ import numpy as np
 
 from ridgeline.api.names import load_chip, load_model, load_precision
 from ridgeline.api.scenarios import make_scenario, scenario_notes
+from ridgeline.api.simulation import simulated_estimate
 from ridgeline.costs.ideal import Residency
 from ridgeline.errors import InfeasibleError, InputError
 from ridgeline.estimate import estimate
+from ridgeline.mapping.dataflow import TILED
 from ridgeline.quantities import show
 from ridgeline.results import Capacity, Estimate
 from ridgeline.search.space import Grid
@@ -75,7 +77,7 @@ def analyze(
     asked, axes = make_scenario(spec, phase, scenario)
     level = _level(machine, level)
     if not axes:
-        found = estimate(machine, spec, asked, formats, level=level, residency=residency)
+        found = _estimate(machine, spec, asked, formats, level, residency)
     else:
         found = _over_axes(machine, spec, asked, formats, axes, level, residency, progress)
     notes = (*found.notes, *scenario_notes(spec, asked, axes, scenario))
@@ -87,10 +89,21 @@ def analyze(
 
 def _level(chip: Chip, level: str | None) -> str:
     """Return the level of detail: `mapped` as soon as the chip's file has what it needs, else `ideal`."""
-    known = ("ideal",)
+    unit, cores = chip.matrix_unit, chip.cores
+    has_array = unit.kind in TILED and len(unit.shape) == 2 and cores is not None and cores.clock is not None
+    single = has_array and (cores is None or cores.count == 1) and unit.count in (None, 1)
+    known = ("ideal", "mapped", "simulated") if single else ("ideal",)
     if level is not None and level not in known:
         raise InputError(f"level {level!r} is not available for {chip.name}: choose {', '.join(known)}")
-    return level or "ideal"
+    return level or ("mapped" if single else "ideal")
+
+
+def _estimate(
+    chip: Chip, model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision, level: str, residency: Residency
+) -> Estimate:
+    if level == "simulated":
+        return simulated_estimate(chip, model, scenario, precision, residency)
+    return estimate(chip, model, scenario, precision, level=level, residency=residency)
 
 
 def _over_axes(
@@ -109,9 +122,10 @@ def _over_axes(
         raise InputError(f"{grid.points:g} combinations are too many to keep: ask for fewer values")
     whole: Estimate | None = None
     done = 0
-    for block in grid.blocks():
-        placed_chip, placed_scenario = place(chip, scenario, block.values)
-        part = replace(estimate(placed_chip, model, placed_scenario, precision, level=level, residency=residency), operations=())
+    for block in grid.blocks() if level == "ideal" else grid.blocks(most=1):
+        values = block.values if level == "ideal" else {name: float(one.item()) for name, one in block.values.items()}
+        placed_chip, placed_scenario = place(chip, scenario, values)
+        part = replace(_estimate(placed_chip, model, placed_scenario, precision, level, residency), operations=())
         part = replace(part, bound=_index(part.bound, part.resources))
         whole = _spread(part, grid.shape) if whole is None else whole
         _write(whole, part, block.place)

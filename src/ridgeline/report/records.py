@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.api import Analysis, Thresholds
+from ridgeline.api import Analysis, Mapped, Thresholds
 from ridgeline.results import OperationEstimate
 from ridgeline.specs.base import Source, quantities
 from ridgeline.workload.conventions import Counts
@@ -129,6 +129,35 @@ def thresholds_record(found: Thresholds) -> dict[str, Any]:
     record = {"model": found.model.name, "chip": found.chip.name, "precision": found.precision.name}
     record |= {one.name: plain(getattr(found, one.name)) for one in fields(found) if one.name not in hidden}
     return record | {"sources": sources_record(found.sources)}
+
+
+def mapped_record(found: Mapped) -> dict[str, Any]:
+    """Return a tiling by the command's contract."""
+    tiling = found.tiling
+    names = (
+        "cycles",
+        "energy",
+        "traffic",
+        "tile",
+        "order",
+        "utilisation",
+        "lower_bound",
+        "optimal",
+        "dataflow",
+        "objective",
+        "held",
+    )
+    return {
+        "layer": found.layer._asdict(),
+        "chip": found.chip.name,
+        "precision": found.precision.name,
+        "time": plain(found.time),
+        **{name: plain(getattr(tiling, name)) for name in names},
+        "hong_kung_bytes": plain(tiling.hong_kung),
+        "examined": plain(tiling.examined),
+        "notes": list(found.notes),
+        "simulated_cycles": None if found.simulated is None else found.simulated.cycles,
+    }
 
 
 def counts_record(found: Counts) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ridgeline.api import Analysis, Thresholds
+from ridgeline.api import Analysis, Mapped, Thresholds
+from ridgeline.costs.tiled import Layer
 from ridgeline.quantities import show
 from ridgeline.specs.base import Source, quantities, units_of
 from ridgeline.specs.chip import Chip
@@ -58,7 +59,11 @@ def _footer(analysis: Analysis) -> str:
     )
 
 
-_LEVELS = {"ideal": "compulsory traffic at peak rates, a bound that no machine beats from that start"}
+_LEVELS = {
+    "ideal": "compulsory traffic at peak rates, a bound that no machine beats from that start",
+    "mapped": "every product cut best for the array, one operation after the other",
+    "simulated": "products as mapped cuts them, run cycle by cycle",
+}
 
 
 def _number(value: Any) -> str:
@@ -242,6 +247,54 @@ def _communication_rows(found: Thresholds) -> Iterator[Row]:
         yield "ops:comms", f"{value:,.0f}", f"FLOPs in {found.compute_format} a communicated byte, {name}"
     for name, value in found.tensor_parallel_limit.items():
         yield "tensor parallel", f"{value:.1f}", f"chips at which communication of 16-bit activations binds, {name}"
+
+
+def mapped_table(found: Mapped) -> RenderableType:
+    """Return a tiling: what it takes, what it moves, how it is cut, and the proof."""
+    tiling, machine = found.tiling, found.machine
+    title = f"{_layer(found.layer)} on {found.chip.title or found.chip.name}: {tiling.dataflow}, {found.precision.name}"
+    rows = [
+        ("cycles", f"{tiling.cycles:,.0f}, {show(found.time, 's')} at {show(machine.clock, 'Hz')}"),
+        ("utilisation", f"{tiling.utilisation:.1%} of {machine.array.rows:g} × {machine.array.columns:g} multipliers"),
+        ("tile", ", ".join(f"{name} {size:g}" for name, size in tiling.tile["chip"].items() if size > 1 or name in "kcp")),
+        ("order", " → ".join(tiling.order["dram"]) + " (DRAM loops, outer to inner)"),
+        ("held", ", ".join(f"{level} {show(size, 'B')}" for level, size in tiling.held.items())),
+    ]
+    if tiling.energy is not None:
+        rows.insert(1, ("energy", show(tiling.energy, "J")))
+    if found.simulated is not None and tiling.cycles:
+        rows.insert(1, ("simulated", f"{found.simulated.cycles:,} cycles, {found.simulated.cycles / tiling.cycles - 1:+.1%}"))
+    answer = Table(box=None, show_header=False, pad_edge=False)
+    answer.add_column(style="bold")
+    answer.add_column()
+    for row in rows:
+        answer.add_row(*row)
+    traffic = _listing(
+        [(level, tensor, show(size, "B", 4)) for level, by_tensor in tiling.traffic.items() for tensor, size in by_tensor.items()],
+        ("memory", "tensor", "traffic"),
+    )
+    return Group(Text(title, style="bold"), answer, traffic, Text(_proof(found), style="dim"))
+
+
+def _layer(layer: Layer) -> str:
+    if layer.r * layer.s * layer.q * layer.n == 1:
+        return f"{layer.p:g}×{layer.c:g}×{layer.k:g}"
+    return ", ".join(f"{name} {size:g}" for name, size in layer._asdict().items() if size > 1)
+
+
+def _proof(found: Mapped) -> str:
+    tiling = found.tiling
+    moved = sum(tiling.traffic["dram"].values())
+    parts = ["a given mapping: nothing is proven of it", *(f"note: {note}" for note in found.notes)]
+    if tiling.optimal and tiling.lower_bound is not None and tiling.value is not None:
+        unit = {"latency": "cycles", "energy": "J", "edp": "J·cycles"}[tiling.objective]
+        parts = [
+            f"optimal in {tiling.objective}: of all tile sizes and orders none is below {tiling.lower_bound:,.6g} {unit}, "
+            f"this one takes {tiling.value:,.6g}; {tiling.examined:,.0f} were costed in full, the rest pruned by that bound"
+        ]
+    if tiling.hong_kung is not None:
+        parts.append(f"DRAM traffic {show(moved, 'B')}; the Hong–Kung bound 2mnk/√S is {show(tiling.hong_kung, 'B')}")
+    return "\n".join(parts)
 
 
 def _listing(rows: Iterable[tuple[str, ...]], columns: tuple[str, ...]) -> Table:

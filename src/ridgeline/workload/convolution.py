@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ridgeline.arrays import is_zero
 from ridgeline.errors import InputError
 from ridgeline.quantities import Count
-from ridgeline.results import Operation, Product, Tensor
+from ridgeline.results import Operation, Product, Tensor, Window
 from ridgeline.specs.model import Convolution, ConvolutionalModel
 from ridgeline.specs.number_format import FORMATS, NumberFormat
 from ridgeline.specs.precision import Precision
@@ -73,7 +73,9 @@ def convolution(frame: _Frame, layer: Convolution) -> Operation:
     if layer.bias:
         reads.append(Tensor(name="bias", role="weight", elements=layer.outputs, format=frame.wide))
     rows = frame.batch * layer.output_size**2
+    window = Window(layer.output_size, layer.output_size, layer.kernel, layer.kernel, layer.stride)
     product = Product(
+        window=window,
         batch=layer.groups,
         m=rows,
         n=layer.outputs / layer.groups,
