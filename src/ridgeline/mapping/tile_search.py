@@ -66,6 +66,7 @@ class Node(NamedTuple):
     input_row: float  # bytes on the bus of all c of a pixel, of all k of a weight, and of all k of a result
     weight_row: float
     output_row: float
+    ends: float  # bytes at least of the first tile's load and the last tile's store
 
 
 class Bound(NamedTuple):
@@ -103,6 +104,8 @@ def least_cycles(
         double   max(C, L(x)) + min(C, L(x))/(n·steps·x) + start·n·steps·x + latency     L(x) = (base + slope·x)/rate
         single   C + L(x) + start·n·steps·x + latency
 
+    No nest takes less (`tiled_cost` adds ends that are larger than average, waiting, fill and further latency: `with_ends`).
+
     Both are convex in x (the slope grows by slope/rate·(1 − 1/(n·steps·x)) where L passes C), so the least is where the slope
     changes sign, moved into the interval. Above the limit any bound will do.
     """
@@ -124,6 +127,22 @@ def least_cycles(
     x = min(max(x, fewest), most)
     moved = fixed + growing * x
     return max(compute, moved) + min(compute, moved) / (tiles * x) + start * x + latency
+
+
+def ends_of(problem: Problem, k: float, c: float, p: float, q: float, r: float, s: float) -> float:
+    """Return the bytes of a first tile's load and a last tile's store, whole words of the bus aside."""
+    layer, buffers = problem.layer, problem.buffers
+    area = ((p - 1.0) * layer.stride + r) * ((q - 1.0) * layer.stride + s)
+    return c * area * buffers.input_bytes + k * c * r * s * buffers.weight_bytes + k * p * q * buffers.output_bytes
+
+
+def with_ends(problem: Problem, node: Node, compute: float, fewest: float, cycles: float) -> float:
+    """Return a bound raised by what the first load and the last store add to compute, and by fill and latency."""
+    memory = problem.memory
+    if problem.buffers.double <= 1.0:
+        return cycles + problem.array.fill
+    exposed = compute + node.ends / problem.rate + memory.start * node.steps * problem.layer.n * fewest + memory.latency
+    return max(cycles, exposed) + memory.latency + problem.array.fill
 
 
 def bound(
@@ -152,6 +171,7 @@ def bound(
         base = inputs * start * node.input_row + weights * fixed * node.weight_row + 2.0 * spilled + outputs * node.output_row
         slope = inputs * steep * node.input_row + weights * growing * node.weight_row
         cycles = least_cycles(problem, node, base, slope, compute, fewest, most, limit if objective == LATENCY else np.inf)
+        cycles = with_ends(problem, node, compute, fewest, cycles)
         if objective == LATENCY and cycles > limit:
             return Bound(cycles, np.inf)
     read = inputs * (start + steep * fewest) * layer.c * buffers.input_bytes
@@ -163,7 +183,7 @@ def bound(
     if objective == ENERGY and energy <= limit:
         base = inputs * start * node.input_row + weights * fixed * node.weight_row + 2.0 * spilled + outputs * node.output_row
         slope = inputs * steep * node.input_row + weights * growing * node.weight_row
-        cycles = least_cycles(problem, node, base, slope, compute, fewest, most, np.inf)
+        cycles = with_ends(problem, node, compute, fewest, least_cycles(problem, node, base, slope, compute, fewest, most, np.inf))
     return _ranked(objective, cycles, energy)
 
 
@@ -266,7 +286,8 @@ def _node_above(problem: Problem, spans: Any, choices: Any, rows: Any, objective
     begin = first_row(choices, spans[P, 0], spans[P, 1], largest(problem, sums, k[0], choices[last, 0], q[0], r[0], s[0]))
     steps = k[1] * q[1] * r[1] * s[1]
     width = problem.layer.c * problem.buffers.input_bytes
-    node = Node(k[1], choices[row, 1], q[1], r[1], s[1], steps * choices[row, 1], steps * choices[last, 1], width, k[4], k[5])
+    ends = ends_of(problem, k[0], choices[last, 0], least, q[0], r[0], s[0])
+    node = Node(k[1], choices[row, 1], q[1], r[1], s[1], steps * choices[row, 1], steps * choices[last, 1], width, k[4], k[5], ends)
     compute = problem.unit * problem.layer.n * k[2] * q[2] * r[2] * s[2] * choices[row, 3] * choices[begin, 3]
     return node_bound(problem, node, compute, choices[begin, 1], choices[spans[P, 1] - 1, 1], objective, best)
 
@@ -278,7 +299,7 @@ def _walk_inner(
     k, q, r, s = choices[rows[0]], choices[rows[3]], choices[rows[4]], choices[rows[5]]
     end, most = spans[P, 1], choices[spans[P, 1] - 1, 1]
     steps, others = k[1] * q[1] * r[1] * s[1], problem.unit * problem.layer.n * k[2] * q[2] * r[2] * s[2]
-    begin, sums = end, room_for_sums(problem, k[0], q[0])
+    begin, sums, smallest = end, room_for_sums(problem, k[0], q[0]), choices[spans[P, 1] - 1, 0]
     for row in range(rows[1], spans[1, 1], stride):
         size, trips, factor, width = choices[row, 0], choices[row, 1], choices[row, 2], choices[row, 4]
         rows[1] = row
@@ -288,7 +309,8 @@ def _walk_inner(
         rows[P] = begin
         if begin == end:
             continue
-        node = Node(k[1], trips, q[1], r[1], s[1], steps * trips, steps * trips, width, k[4], k[5])
+        ends = ends_of(problem, k[0], size, smallest, q[0], r[0], s[0])
+        node = Node(k[1], trips, q[1], r[1], s[1], steps * trips, steps * trips, width, k[4], k[5], ends)
         best = found if stride == 1 else seed
         one = node_bound(problem, node, others * factor * choices[begin, 3], choices[begin, 1], most, objective, best)
         found[13] += 1.0
@@ -332,7 +354,8 @@ def start_from(problem: Problem, spans: Any, choices: Any, seed: Any, objective:
         rows[loop] = int(seed[3 + loop])
     k, c, q, r, s = choices[rows[0]], choices[rows[1]], choices[rows[3]], choices[rows[4]], choices[rows[5]]
     steps = k[1] * c[1] * q[1] * r[1] * s[1]
-    node = Node(k[1], c[1], q[1], r[1], s[1], steps, steps, c[4], k[4], k[5])
+    ends = ends_of(problem, k[0], c[0], choices[spans[P, 1] - 1, 0], q[0], r[0], s[0])
+    node = Node(k[1], c[1], q[1], r[1], s[1], steps, steps, c[4], k[4], k[5], ends)
     others = problem.unit * problem.layer.n * k[2] * c[2] * q[2] * r[2] * s[2]
     scan(problem, node, spans, choices, rows, others, int(seed[2]), objective, found)
 
