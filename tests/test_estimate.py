@@ -280,3 +280,20 @@ def test_fused_operations_are_those_of_the_breakdown():
     ]
     assert sum(row.time * row.count for row in found.operations) == pytest.approx(found.time_lower)
     assert fuse(()) == ()
+
+
+def test_fusion_does_not_depend_on_how_often_layers_repeat():
+    """Gemma-2 has as many sliding as full layers: an array of counts is costed like its members, one group at a time."""
+    model, chip = load_model("gemma-2-9b"), load_chip("h100-sxm")
+    scenario, formats = Scenario(phase="prefill", batch=4.0, prompt=64.0), Precision.parse("bf16")
+    batch = estimate(chip, with_quantity(model, "decoder.sliding.count", np.array([21.0, 42.0])), scenario, formats)
+    for index, count in enumerate((21.0, 42.0)):
+        one = estimate(chip, with_quantity(model, "decoder.sliding.count", count), scenario, formats)
+        assert batch.time[index] == pytest.approx(one.time, rel=1e-12)
+
+
+def test_a_window_stops_the_growth_of_the_cache():
+    """Gemma-3 4B: 5 full layers of 34, 2 · 4 · 256 values of 2 bytes each; the others hold 1024 tokens."""
+    found = thresholds("gemma-3-4b", "h200-sxm")
+    full, sliding = 5 * 2 * 4 * 256 * 2, 29 * 2 * 4 * 256 * 2
+    assert found.tokens_in_memory["hbm"] == (141e9 - sliding * 1024) // full

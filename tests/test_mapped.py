@@ -184,3 +184,23 @@ def test_a_buffer_too_small_for_any_tile_is_infeasible():
     tiny = replace(chip, memory=tuple(replace(one, capacity=1.0) if one.name == "scratchpad" else one for one in chip.memory))
     with pytest.raises(InfeasibleError, match="scratchpad"):
         map_matmul("64x64x64", tiny)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("model", ["bert-base", "resnet-50"])
+def test_a_format_runs_no_faster_than_its_own_peak(precision: str, model: str):
+    """The array of the NVDLA-like chip does half as many fp16 as int8 products a clock."""
+    mapped = analyze(model, "nvdla-like", precision=precision).estimate
+    ideal = analyze(model, "nvdla-like", precision=precision, level="ideal").estimate
+    peak = load_chip("nvdla-like").matrix_unit.rate[precision]
+    assert mapped.time >= ideal.time
+    for row in mapped.operations:
+        products = 0 if row.m is None else row.flops
+        assert row.time * peak >= 0.9 * products  # functions are a small part of the flops
+    assert map_matmul("1024x768x3072", "nvdla-like", precision=precision).time >= 2 * 1024 * 768 * 3072 / peak
+
+
+@pytest.mark.parametrize("model", ["bert-base", "gpt2"])
+def test_the_simulated_level_keeps_the_order_of_the_bounds(model: str):
+    found = analyze(model, "gemmini", phase="encode", prompt=128, precision="int8", level="simulated").estimate
+    assert found.time_lower <= found.time <= found.time_upper * (1 + 1e-12)

@@ -63,6 +63,7 @@ def analyze(
     samples: Annotated[str | None, typer.Option(help=f"Sequences that share a prompt's cache. {Range}")] = None,
     verified: Annotated[str | None, typer.Option(help=f"Tokens a sequence verifies at once in decode. {Range}")] = None,
     acceptance: Annotated[str | None, typer.Option(help=f"Probability that a speculated token is kept. {Range}")] = None,
+    source_tokens: Annotated[str | None, typer.Option(help=f"Encoder tokens that cross-attention reads. {Range}")] = None,
     skew: Annotated[float, typer.Option(help="Zipf exponent of expert popularity; 0 is uniform.")] = 0.0,
     latent: Annotated[str | None, typer.Option(help="Latent attention: absorbed, expanded or cached-expanded.")] = None,
     precision: PrecisionName = None,
@@ -91,7 +92,9 @@ def analyze(
         "samples": samples,
         "verified": verified,
     }
-    scenario: dict[str, Any] = {name: _values(name, text) for name, text in (asked | {"acceptance": acceptance}).items()}
+    scenario: dict[str, Any] = {
+        name: _values(name, text) for name, text in (asked | {"acceptance": acceptance, "source_tokens": source_tokens}).items()
+    }
     with _progress("analyzing") as progress:
         found = api.analyze(
             model,

@@ -72,6 +72,7 @@ class Operation:
     functions: Mapping[str, Count] = field(default_factory=dict[str, Count])  # vector function → elements
     reads: tuple[Tensor, ...] = ()
     writes: tuple[Tensor, ...] = ()
+    place: str = ""  # the layer group that it belongs to: operations of different groups never run as one
     fusable: bool = False  # elementwise or row-wise, so that a neighbour can absorb it
 
     @property

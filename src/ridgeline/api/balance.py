@@ -9,7 +9,7 @@ from ridgeline.costs import attention, collective, matmul, memory
 from ridgeline.costs.rates import compute_rate
 from ridgeline.errors import InputError
 from ridgeline.estimate import step_operations
-from ridgeline.mapping.capacity import cache_bytes_per_token
+from ridgeline.mapping.capacity import cache_bytes_per_token, tokens_that_fit
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import Attention, ConvolutionalModel, Model
@@ -100,8 +100,8 @@ def thresholds(
         ),
         kv_bytes_per_token=per_token,
         kv_bytes_per_token_by_kind=_cache_by_kind(spec, formats),
-        tokens_in_memory=_tokens_in_memory(machine, per_token),
-        tokens_beside_weights=_tokens_beside_weights(machine, spec, formats, per_token),
+        tokens_in_memory=_tokens_in_memory(machine, spec, formats),
+        tokens_beside_weights=_tokens_beside_weights(machine, spec, formats),
         ops_per_comm_byte=_ops_per_comm_byte(machine, unit.rate),
         tensor_parallel_limit=_tensor_parallel_limit(machine, spec, unit.rate),
         sources=_threshold_sources(machine, spec),
@@ -190,17 +190,23 @@ def _cache_by_kind(model: Model | ConvolutionalModel, precision: Precision) -> d
     return found
 
 
-def _tokens_in_memory(chip: Chip, per_token: float) -> dict[str, float]:
-    if per_token <= 0:
+def _tokens_in_memory(chip: Chip, model: Model | ConvolutionalModel, precision: Precision) -> dict[str, float]:
+    """Tokens of one sequence whose cache fills each memory, windows full where they are."""
+    if not isinstance(model, Model) or not cache_bytes_per_token(model, precision):
         return {}
     whole = [chip.whole(level) for level in chip.memory]
-    return {level.name: float(math.floor(level.capacity / per_token)) for level in whole if level.capacity is not None}
+    found = {level.name: tokens_that_fit(model, precision, level.capacity) for level in whole if level.capacity is not None}
+    return {name: _floor(tokens) for name, tokens in found.items()}
 
 
-def _tokens_beside_weights(chip: Chip, model: Model | ConvolutionalModel, precision: Precision, per_token: float) -> float | None:
-    if per_token <= 0:
+def _tokens_beside_weights(chip: Chip, model: Model | ConvolutionalModel, precision: Precision) -> float | None:
+    if not isinstance(model, Model) or not cache_bytes_per_token(model, precision):
         return None
-    return float(math.floor(max(0.0, chip.main_memory.capacity - weight_bytes(model, precision)) / per_token))
+    return _floor(tokens_that_fit(model, precision, max(0.0, chip.main_memory.capacity - weight_bytes(model, precision))))
+
+
+def _floor(tokens: float) -> float:
+    return float(math.floor(tokens)) if math.isfinite(tokens) else tokens
 
 
 def _ops_per_comm_byte(chip: Chip, rate: float) -> dict[str, float]:

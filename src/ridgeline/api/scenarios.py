@@ -27,6 +27,9 @@ def make_scenario(
     for name in given:
         if name not in known:
             raise InputError(f"a scenario has no {name!r}: it has {', '.join(sorted(known))}")
+    numbers = [name for name, value in given.items() if name in _COUNTS and isinstance(value, str)]
+    if numbers:
+        raise InputError(f"{numbers[0]} {given[numbers[0]]!r} is text: a number or a list of numbers is wanted")
     chosen = phase or default_phase(model)
     if chosen not in get_args(Phase):
         raise InputError(f"unknown phase {chosen!r}: {nearest(chosen, get_args(Phase))}")
@@ -55,20 +58,27 @@ def scenario_notes(
     """Say aloud what was assumed: contexts past the model's limit, arguments without effect, speculated tokens all kept."""
     largest = replace(scenario, **{name: float(np.max(values)) for name, values in axes.items()})
     found: list[str] = []
-    limit, longest = _context_limit(model), longest_context(largest)
+    limit, longest = _context_limit(model, scenario), longest_context(largest)
     if limit is not None and longest > limit:
         found.append(f"{longest:g} tokens are past the {limit:g} that {model.name} was made for")
     unused = sorted(name for name in _WITHOUT_EFFECT[scenario.phase] if given.get(name) is not None)
     if unused:
         found.append(f"{', '.join(unused)}: without effect in {scenario.phase}")
+    if scenario.phase == "decode" and given.get("source_tokens") is None and _reads_source(model):
+        found.append("cross-attention is taken to read as many encoder tokens as the context has: --source-tokens says how many")
     if largest.verified > 1 and scenario.acceptance is None and "acceptance" not in axes:
         found.append("all verified tokens are counted as kept: --acceptance says how many are")
     return found
 
 
-def _context_limit(model: Model | ConvolutionalModel) -> float | None:
+def _reads_source(model: Model | ConvolutionalModel) -> bool:
+    """Say whether a decoder reads an encoder whose length the model does not fix."""
+    return isinstance(model, Model) and bool(model.encoder and model.decoder) and model.audio is None and model.patches is None
+
+
+def _context_limit(model: Model | ConvolutionalModel, scenario: Scenario) -> float | None:
     """Return the tokens that a model was made for; images and spectrograms have their own number."""
-    if not isinstance(model, Model) or model.patches is not None or model.audio is not None:
+    if not isinstance(model, Model) or model.patches is not None or (model.audio is not None and scenario.phase == "encode"):
         return None
     return model.maximum_context
 

@@ -31,7 +31,7 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
     every tile anew, are not simulated. Raises `InputError` for a convolution.
     """
     if layer.q * layer.r * layer.s * layer.n != 1:
-        raise InputError("the simulator runs matrix products: a convolution is simulated as the product of its patches")
+        raise InputError("the simulator runs matrix products, and this is a convolution: choose the level mapped")
     array, buffers, memory = machine.array, machine.buffers, machine.memory
     slots = int(buffers.double)
     tile = tiling.tile["chip"]
@@ -84,8 +84,8 @@ def _simulated(placed: Placed, runs: dict[tuple[Any, ...], float]) -> Placed:
     if not placed.parts:
         return placed
     time = max(sum(_part_time(part, runs) for part in placed.parts), placed.cost.time["vector"])
-    busy = max(value for name, value in placed.cost.time.items() if name != "overhead")
-    cost = replace(placed.cost, time={**placed.cost.time, "overhead": max(time - busy, 0.0)})
+    busy = {name: min(value, time) for name, value in placed.cost.time.items() if name != "overhead"}
+    cost = replace(placed.cost, time={**busy, "overhead": time - max(busy.values())})
     return replace(placed, cost=Cost(time=cost.time, energy=cost.energy, flops=cost.flops, bytes=cost.bytes), time=time)
 
 

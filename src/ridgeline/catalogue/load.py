@@ -4,7 +4,7 @@ import csv
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from ridgeline.errors import InputError, UnknownNameError, nearest
 from ridgeline.quantities import convert
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip, MatrixUnit, MemoryLevel
-from ridgeline.specs.model import Attention, ConvolutionalModel, Model
+from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.system import System
@@ -107,7 +107,7 @@ def _read(
     path: Path,
     spec: Any,
     prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-    check: Callable[[Any], list[str]] | None = None,
+    check: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
 ) -> Any:
     """Read a file into a spec; all that is wrong with it is said at once."""
     from pydantic import ValidationError
@@ -116,6 +116,7 @@ def _read(
     _check_kind(path, raw, spec)
     wrong: list[str] = []
     data, sources = split_sources(raw, wrong)
+    wrong += [] if check is None else check(data)
     data["title"] = data.pop("name", path.stem)
     data["name"] = path.stem
     data.pop("aliases", None)
@@ -125,8 +126,7 @@ def _read(
         found = _reader(spec).validate_python(data)
     except ValidationError as error:
         faults = list(dict.fromkeys(_sentence(spec, data, one) for one in error.errors()))
-        raise InputError(f"{path}: " + "; ".join([*wrong, *faults])) from None
-    wrong += [] if check is None else check(found)
+        raise InputError(f"{path}: " + "; ".join(dict.fromkeys([*faults, *wrong]))) from None
     if wrong:
         raise InputError(f"{path}: " + "; ".join(wrong))
     return replace(found, sources=sources)
@@ -292,49 +292,51 @@ def _dataclass_in(annotation: Any) -> Any:
     return None
 
 
-def _chip_faults(chip: Chip) -> list[str]:
-    """Return what types cannot tell of a chip: formats that do not exist, no memory, no rates."""
-    wrong: list[str] = []
+def _tables(data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return the tables under a key, whether one or a list of them; what is none is left to the types."""
+    value = data.get(key, [])
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict)]
+
+
+def _chip_faults(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what types cannot tell of a chip: formats that do not exist, no memory, no rates."""
+    rates = 0
     for unit, table in (
         ("matrix_unit", "rate"),
         ("matrix_unit", "macs_per_cycle"),
         ("matrix_unit", "energy"),
         ("vector_unit", "rate"),
     ):
-        for key in getattr(getattr(chip, unit), table):
+        for key in (key for one in _tables(data, unit) for found in _tables(one, table) for key in found):
+            rates += table == "rate"
             unknown = [one for one in key.split(":") if one not in FORMATS and not (unit == "vector_unit" and one == "exponential")]
             if unknown:
-                wrong.append(f"`{unit}.{table}.{key}`: unknown number format {unknown[0]!r}; {nearest(unknown[0], FORMATS)}")
-    held = [level for level in chip.memory if level.role != "further-tier"]
-    if not held:
-        wrong.append("missing key `memory`: a chip needs at least the [[memory]] that holds the model")
-    else:
-        missing = [name for name in ("capacity", "bandwidth") if getattr(held[-1], name) is None]
-        wrong += [f"missing key `memory.{held[-1].name}.{name}`: the last memory holds the model" for name in missing]
-    if not chip.matrix_unit.rate and not chip.vector_unit.rate:
-        wrong.append("missing key `matrix_unit.rate`: a chip needs the dense peak of at least one format")
-    return wrong
+                yield f"`{unit}.{table}.{key}`: unknown number format {unknown[0]!r}; {nearest(unknown[0], FORMATS)}"
+    held = [level for level in _tables(data, "memory") if level.get("role") != "further-tier"]
+    if not held and not data.get("memory"):
+        yield "missing key `memory`: a chip needs at least the [[memory]] that holds the model"
+    for name in ("capacity", "bandwidth"):
+        if held and name not in held[-1]:
+            yield f"missing key `memory.{held[-1].get('name', len(held) - 1)}.{name}`: the last memory holds the model"
+    if not rates:
+        yield "missing key `matrix_unit.rate`: a chip needs the dense peak of at least one format"
 
 
-def _model_faults(model: Model | ConvolutionalModel) -> list[str]:
-    """Return what types cannot tell of a model: a precision that does not exist, heads that do not divide."""
-    wrong: list[str] = []
+def _model_faults(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what types cannot tell of a model: a precision that does not exist, heads that do not divide, no layers."""
     try:
-        Precision.parse(model.precision)
+        Precision.parse(str(data.get("precision", "bf16")))
     except InputError as error:
-        wrong.append(f"`precision`: {error}")
-    if isinstance(model, ConvolutionalModel):
-        return wrong
+        yield f"`precision`: {error}"
+    if not any(key in data for key in _TELLING["models"]):
+        yield "missing key `decoder` or `encoder`: a model needs layers"
     for stack in ("encoder", "decoder"):
-        for index, layer in enumerate(getattr(model, stack)):
+        for index, layer in enumerate(_tables(data, stack)):
             for name in ("attention", "cross_attention"):
-                one: Attention | None = getattr(layer, name)
-                if one is not None and (not one.kv_heads or one.heads % one.kv_heads):
-                    place = f"{stack}.{layer.name or index}.{name}"
-                    wrong.append(f"`{place}.kv_heads`: {one.kv_heads:g} does not divide the {one.heads:g} heads")
-    if not model.encoder and not model.decoder:
-        wrong.append("missing key `decoder` or `encoder`: a model needs layers")
-    return wrong
+                for one in _tables(layer, name):
+                    heads, shared = one.get("heads"), one.get("kv_heads")
+                    if isinstance(heads, int) and isinstance(shared, int) and heads > 0 and (shared <= 0 or heads % shared):
+                        yield f"`{stack}.{layer.get('name', index)}.{name}.kv_heads`: {shared} does not divide the {heads} heads"
 
 
 # ---- technology: what chips share -------------------------------------------------------------------------------------------

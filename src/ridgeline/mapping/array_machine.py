@@ -34,22 +34,36 @@ def array_machine(
     chosen = dataflow or unit.kind
     check_dataflow(unit, chosen)
     if chosen not in TILED:
-        raise InputError(f"{chip.name} is {unit.kind}, which is not tiled: choose a chip that is {', '.join(TILED)}")
+        what = f"dataflow {dataflow!r} is" if dataflow else f"{chip.name} is {unit.kind}, which is"
+        raise InputError(f"{what} not tiled: choose one of {', '.join(TILED)}")
     if chip.cores is None or chip.cores.clock is None:
         raise InputError(f"{chip.name} has no `cores.clock`, which cycles need")
     if len(unit.shape) < 2 or min(unit.shape) < 1:
         raise InputError(
             f"{chip.name}: an array of {' × '.join(map(str, unit.shape)) or 'no'} elements computes nothing: rows and columns"
         )
+    arrays = chip.cores.count * (1 if unit.count is None else unit.count)
+    if arrays != 1:
+        raise InputError(f"{chip.name} has {arrays:g} arrays: a product is mapped on one, over several it is not yet")
     accumulate = FORMATS[FORMATS[compute].accumulate]
+    clock = _step_rate(chip, chip.cores.clock, compute)
     return ArrayMachine(
-        array=_array(chip, chip.cores.clock, chosen),
+        array=_array(chip, clock, chosen),
         buffers=_buffers(chip, inputs, weights, accumulate),
-        memory=_memory(chip, chip.cores.clock),
+        memory=_memory(chip, clock),
         energy=_energy(chip, compute),
         dataflow=chosen,
-        clock=chip.cores.clock,
+        clock=clock,
     )
+
+
+def _step_rate(chip: Chip, clock: Hertz, compute: str) -> Hertz:
+    """Return the steps a second of the array in a format: its clock, or fewer where the format's peak is lower than that."""
+    rate = chip.matrix_unit.rate.get(compute, chip.vector_unit.rate.get(compute))
+    if rate is None:
+        return clock
+    stated = rate / (2.0 * chip.matrix_unit.shape[0] * chip.matrix_unit.shape[1])
+    return clock if stated > 0.98 * clock else stated  # a peak is stated to 2 %
 
 
 def _array(chip: Chip, clock: Hertz, dataflow: str) -> Array:

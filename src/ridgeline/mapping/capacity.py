@@ -34,6 +34,25 @@ def _token_bytes(layer: Layer, precision: Precision, latent: LatentForm) -> Byte
     return stored
 
 
+def tokens_that_fit(model: Model, precision: Precision, available: Bytes) -> Count:
+    """Tokens of one sequence whose cache fits in so many bytes; a layer with a window stops growing when it is full.
+
+    Solves Σ layers bytes · min(tokens, window) = available, infinite where every window is full before.
+    """
+    layers = [
+        (layer.count * _token_bytes(layer, precision, "absorbed"), layer.attention.window)
+        for layer in model.decoder
+        if layer.attention
+    ]
+    tokens, slope = 0.0, sum(size for size, _ in layers)
+    for window in sorted({float(window) for _, window in layers if window is not None}):
+        if slope * (window - tokens) >= available:
+            break
+        available, tokens = available - slope * (window - tokens), window
+        slope -= sum(size for size, other in layers if other is not None and float(other) == window)
+    return tokens + available / slope if slope > 0 else float("inf")
+
+
 def cache_bytes(model: Model, scenario: Scenario, precision: Precision) -> Bytes:
     """Bytes of the KV cache when the step ends: every sequence at its full context; windows hold their window.
 

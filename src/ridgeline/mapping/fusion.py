@@ -16,7 +16,7 @@ def fuse(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
     A tensor that is made and used inside a group crosses no memory, unless a later group reads it again, in this layer or in a
     later one (`kept`). One that is changed in place, even in part, crosses whole and once.
-    Only operations that repeat equally often are fused. This is the compulsory traffic of the `ideal` level.
+    Only operations of one layer group are fused. This is the compulsory traffic of the `ideal` level.
     """
     groups: list[list[Operation]] = []
     for operation in operations:
@@ -35,7 +35,7 @@ def fuse(operations: Sequence[Operation]) -> tuple[Operation, ...]:
 
 def _joins(group: Sequence[Operation], operation: Operation) -> bool:
     last = group[-1]
-    if not _equal(group[0].count, operation.count):
+    if group[0].place != operation.place:
         return False
     if operation.fusable or all(one.fusable for one in group):
         return True

@@ -95,8 +95,9 @@ def _from_pairs(text: str, key: str) -> Precision:
         "h": "head_weights",
         "acc": "accumulate",
     }
-    pairs = dict(part.split(":", 1) for part in key.split(",") if ":" in part)
-    if "w" not in pairs or not pairs.keys() <= roles.keys():
+    parts = [part.partition(":") for part in key.split(",")]
+    pairs = {role.strip(): form for role, _, form in parts}
+    if "w" not in pairs or not pairs.keys() <= roles.keys() or len(pairs) < len(parts) or not all(pairs.values()):
         raise InputError(f"precision {text!r}: write roles {', '.join(roles)} as in `w:fp8,a:bf16,kv:fp8`, at least `w`")
     found = {roles[role]: number_format(form) for role, form in pairs.items()}
     found.setdefault("activations", found["weights"] if found["weights"].bits >= 16 else FORMATS["bf16"])

@@ -20,10 +20,6 @@ def attention_core(
     frame: Frame,
     attention: Attention,
     *,
-    heads: Count,
-    kv_heads: Count,
-    key_size: Count,
-    value_size: Count,
     pairs: Count,
     keys: Count,
     shared_latent: bool = False,
@@ -34,8 +30,8 @@ def attention_core(
     `pairs` are those of one sequence; `keys` the tokens of all sequences whose keys are read. With `shared_latent` keys and
     values are the same tensor, read once.
     """
-    tokens = frame.tokens
-    new, sequences = tokens.new, tokens.sequences
+    heads, kv_heads, key_size, value_size = attention.heads, attention.kv_heads, attention.head_size, attention.values
+    new, sequences = frame.tokens.new, frame.tokens.sequences
     span = keys / sequences
     share = pairs / (new * span)
     rows = sequences * new * heads
@@ -134,10 +130,6 @@ def softmax_attention(frame: Frame, attention: Attention) -> list[Operation]:
     found += attention_core(
         frame,
         attention,
-        heads=heads,
-        kv_heads=kv_heads,
-        key_size=attention.head_size,
-        value_size=attention.values,
         pairs=frame.tokens.pairs(attention),
         keys=frame.tokens.spans(attention),
     )
@@ -186,10 +178,6 @@ def cross_attention(frame: Frame, attention: Attention) -> list[Operation]:
     found += attention_core(
         frame,
         attention,
-        heads=heads,
-        kv_heads=kv_heads,
-        key_size=attention.head_size,
-        value_size=attention.values,
         pairs=tokens.new * frame.source,
         keys=source_count,
         prefix="cross ",
@@ -394,11 +382,7 @@ def _absorbed(frame: Frame, attention: Attention) -> list[Operation]:
         ),
         *attention_core(
             frame,
-            attention,
-            heads=attention.heads,
-            kv_heads=1.0,
-            key_size=key_size,
-            value_size=latent.rank,
+            replace(attention, kv_heads=1.0, head_size=key_size, value_size=latent.rank),
             pairs=tokens.pairs(reading),
             keys=tokens.spans(reading),
             shared_latent=True,
@@ -442,11 +426,7 @@ def _expanded_core(frame: Frame, attention: Attention, key_size: Count) -> list[
     reading = _selected(attention)
     return attention_core(
         frame,
-        attention,
-        heads=attention.heads,
-        kv_heads=attention.heads,
-        key_size=key_size,
-        value_size=attention.values,
+        replace(attention, kv_heads=attention.heads, head_size=key_size, value_size=attention.values),
         pairs=frame.tokens.pairs(reading),
         keys=frame.tokens.spans(reading),
     )

@@ -1038,5 +1038,5 @@ def read_config(source: str | Path | Mapping[str, Any], *, name: str | None = No
         raise InputError(f"{label}: `model_type` {what}: known are {', '.join(FAMILIES)}")
     model = _READERS[family](config)
     if config.problems:
-        raise InputError("\n".join(dict.fromkeys(config.problems)))
+        raise InputError("; ".join(dict.fromkeys(config.problems)))
     return model

@@ -53,7 +53,7 @@ def _prefill(model: Model, scenario: Scenario, precision: Precision) -> list[Ope
     found: list[Operation] = []
     new, past = scenario.prompt, scenario.context
     if model.encoder:
-        found = repeat(_encode(model, scenario, precision), 1, "encoder ")
+        found = repeat(_encode(model, scenario, precision), 1, "encoder ", "encoder ")
         new, past = 1.0, 0.0
     head = new if scenario.head_tokens == "all" else 1.0
     tokens = Tokens(sequences=scenario.batch / scenario.samples, new=new, past=past, head=head)
@@ -86,13 +86,12 @@ def _generate(model: Model, scenario: Scenario, precision: Precision) -> list[Op
     start = 1.0 if model.encoder else scenario.prompt
     each = replace(scenario, phase="decode", context=start, source_tokens=source_tokens(model, scenario))
     decode = _decode(model, each, precision, steps=maximum(steps, 1.0 + 0.0 * steps))
-    return repeat(prefill, 1, "prefill ") + repeat(decode, steps, "decode ")
+    return repeat(prefill, 1, "prefill ", "prefill ") + repeat(decode, steps, "decode ", "decode ")
 
 
-def repeat(operations: Iterable[Operation], count: Count, prefix: str = "") -> list[Operation]:
-    """Return operations `count` times over; those that repeated equally often still share one count."""
-    counts: dict[int, Count] = {}
-    return [replace(one, count=counts.setdefault(id(one.count), one.count * count), name=prefix + one.name) for one in operations]
+def repeat(operations: Iterable[Operation], count: Count, prefix: str = "", place: str = "") -> list[Operation]:
+    """Return operations `count` times over, in a place of their own: only operations of one place ever run as one."""
+    return [replace(one, count=one.count * count, name=prefix + one.name, place=place + one.place) for one in operations]
 
 
 def _frame(model: Model, scenario: Scenario, precision: Precision, tokens: Tokens, latent: LatentForm) -> Frame:
@@ -157,9 +156,9 @@ def layer_operations(frame: Frame, layer: Layer) -> list[Operation]:
 
 def _stack(frame: Frame, layers: tuple[Layer, ...]) -> list[Operation]:
     found: list[Operation] = []
-    for layer in layers:
+    for index, layer in enumerate(layers):
         prefix = f"{layer.name} " if layer.name and len(layers) > 1 else ""
-        found += repeat(layer_operations(frame, layer), layer.count, prefix)
+        found += repeat(layer_operations(frame, layer), layer.count, prefix, f"layer group {index}")
     if frame.model.final_norm:
         found.append(replace(norm(frame, "final norm"), group="head"))
     return found
