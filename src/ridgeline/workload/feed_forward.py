@@ -88,24 +88,19 @@ def mixture(frame: Frame, part: Experts) -> list[Operation]:
     )
     combine = vector(frame, "combine", "multiply", visits * hidden, sources=("routed",), target="projected", outputs=count * hidden)
     found += [activation, down, replace(combine, functions={"multiply": visits * hidden, "residual": visits * hidden})]
-    if not is_zero(part.shared_width):
-        shared = FeedForward(width=part.shared_width, gated=part.gated, activation=part.activation)
-        found += feed_forward(frame, shared, prefix="shared expert", target="shared")
-        if part.shared_gate:
-            found.append(
-                linear(
-                    frame,
-                    "shared gate",
-                    inputs=hidden,
-                    outputs=1.0,
-                    source="normed",
-                    target="shared gate",
-                    group="experts",
-                )
-            )
-        elements = count * hidden
-        found.append(vector(frame, "add shared", "residual", elements, sources=("projected", "shared"), target="projected"))
-    return found
+    return found if is_zero(part.shared_width) else [*found, *_shared(frame, part)]
+
+
+def _shared(frame: Frame, part: Experts) -> list[Operation]:
+    """The expert that every token visits, its gate where it has one, and the addition to what the routed ones gave."""
+    hidden = frame.model.hidden
+    shared = FeedForward(width=part.shared_width, gated=part.gated, activation=part.activation)
+    found = feed_forward(frame, shared, prefix="shared expert", target="shared")
+    if part.shared_gate:
+        gate: dict[str, Any] = {"source": "normed", "target": "shared gate", "group": "experts"}
+        found.append(linear(frame, "shared gate", inputs=hidden, outputs=1.0, **gate))
+    elements = frame.tokens.count * hidden
+    return [*found, vector(frame, "add shared", "residual", elements, sources=("projected", "shared"), target="projected")]
 
 
 def _grouped(

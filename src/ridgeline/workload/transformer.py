@@ -6,7 +6,6 @@ stays on chip and a counting convention can count them its own way. Nothing here
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from ridgeline.arrays import is_zero, maximum, minimum
 from ridgeline.errors import InputError
@@ -16,8 +15,9 @@ from ridgeline.specs.model import Layer, Model
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import LatentForm, Scenario
 from ridgeline.workload.attention import cross_attention, linear_attention, softmax_attention
+from ridgeline.workload.ends import front, head_of
 from ridgeline.workload.feed_forward import feed_forward, mixture
-from ridgeline.workload.pieces import Frame, activation, linear, norm, residual, vector, weight
+from ridgeline.workload.pieces import Frame, norm, residual
 from ridgeline.workload.tokens import Tokens
 
 
@@ -45,7 +45,7 @@ def _encode(model: Model, scenario: Scenario, precision: Precision) -> list[Oper
     tokens = Tokens(sequences=scenario.batch, new=new, causal=not model.encoder, head=head)
     frame = _frame(model, scenario, precision, tokens, "expanded")
     with_head = not model.decoder or not model.encoder
-    return _front(frame, bool(model.encoder)) + _stack(frame, stack) + (_head(frame) if with_head else [])
+    return front(frame, bool(model.encoder)) + _stack(frame, stack) + (head_of(frame) if with_head else [])
 
 
 def _prefill(model: Model, scenario: Scenario, precision: Precision) -> list[Operation]:
@@ -58,7 +58,7 @@ def _prefill(model: Model, scenario: Scenario, precision: Precision) -> list[Ope
     head = new if scenario.head_tokens == "all" else 1.0
     tokens = Tokens(sequences=scenario.batch / scenario.samples, new=new, past=past, head=head)
     frame = replace(_frame(model, scenario, precision, tokens, "expanded"), writes_source=True)
-    return found + _front(frame, False) + _stack(frame, model.decoder) + _head(frame)
+    return found + front(frame, False) + _stack(frame, model.decoder) + head_of(frame)
 
 
 def _decode(model: Model, scenario: Scenario, precision: Precision, steps: Count | None = None) -> list[Operation]:
@@ -76,7 +76,7 @@ def _decode(model: Model, scenario: Scenario, precision: Precision, steps: Count
         decoding=True,
     )
     frame = _frame(model, scenario, precision, tokens, "absorbed")
-    return _front(frame, False) + _stack(frame, model.decoder) + _head(frame)
+    return front(frame, False) + _stack(frame, model.decoder) + head_of(frame)
 
 
 def _generate(model: Model, scenario: Scenario, precision: Precision) -> list[Operation]:
@@ -161,154 +161,4 @@ def _stack(frame: Frame, layers: tuple[Layer, ...]) -> list[Operation]:
         found += repeat(layer_operations(frame, layer), layer.count, prefix, f"layer group {index}")
     if frame.model.final_norm:
         found.append(replace(norm(frame, "final norm"), group="head"))
-    return found
-
-
-def _front(frame: Frame, encoder: bool) -> list[Operation]:
-    """Embedding of tokens, patches or a spectrogram."""
-    model, count = frame.model, frame.tokens.count
-    if encoder and model.patches is not None:
-        patch = model.patches
-        inputs = patch.channels * patch.patch_size**2
-        rows = frame.tokens.sequences * patch.tokens
-        return [
-            linear(
-                frame,
-                "patch embedding",
-                inputs=inputs,
-                outputs=model.hidden,
-                source="pixels",
-                target="hidden",
-                tokens=rows,
-                group="embedding",
-                bias=patch.bias,
-            )
-        ]
-    if encoder and model.audio is not None:
-        frames = frame.tokens.sequences * model.audio.frames
-        return [
-            linear(
-                frame,
-                "first convolution",
-                inputs=3 * model.audio.mel_bins,
-                outputs=model.hidden,
-                source="spectrogram",
-                target="inner",
-                tokens=frames,
-                group="embedding",
-                bias=True,
-            ),
-            linear(
-                frame,
-                "second convolution",
-                inputs=3 * model.hidden,
-                outputs=model.hidden,
-                source="inner",
-                target="hidden",
-                tokens=frames / 2,
-                group="embedding",
-                bias=True,
-            ),
-        ]
-    width = model.hidden if model.embedding_size is None else model.embedding_size
-    table = weight(count * width, frame.precision.embedding, "embedding")
-    gather = Operation(
-        name="embedding",
-        kind="gather",
-        group="embedding",
-        functions={"gather": count * width},
-        reads=(table,),
-        writes=(activation(frame, "hidden", count * width, kept=True),),
-    )
-    found = [gather]
-    if model.embedding_size is not None:
-        found.append(
-            linear(
-                frame,
-                "embedding projection",
-                inputs=width,
-                outputs=model.hidden,
-                source="hidden",
-                target="hidden",
-                group="embedding",
-            )
-        )
-    if model.embedding_norm:
-        found.append(replace(norm(frame, "embedding norm", target="hidden", kept=True), group="embedding"))
-    return found
-
-
-def _pooler(frame: Frame) -> list[Operation]:
-    """The product and tanh over the first token of each sequence that BERT puts on top."""
-    hidden, rows = frame.model.hidden, frame.tokens.sequences
-    read: dict[str, Any] = {"source": "normed", "target": "pooled", "tokens": rows, "group": "head", "bias": True}
-    product = linear(frame, "pooler", inputs=hidden, outputs=hidden, **read)
-    bend = vector(frame, "pooler tanh", "tanh", rows * hidden, sources=("pooled",), target="pooled")
-    return [product, replace(bend, group="head")]
-
-
-def _head(frame: Frame) -> list[Operation]:
-    """Logits of the tokens that need them: the last of each sequence unless all are asked for."""
-    model, tokens = frame.model, frame.tokens
-    rows = tokens.sequences * tokens.head
-    found = _pooler(frame) if model.pooler else []
-    if model.head == "none":
-        return found
-    if model.head == "classifier":
-        return [
-            *found,
-            linear(
-                frame,
-                "classifier",
-                inputs=model.hidden,
-                outputs=model.labels,
-                source="pooled" if model.pooler else "normed",
-                target="logits",
-                tokens=tokens.sequences,
-                group="head",
-                bias=True,
-            ),
-        ]
-    if model.head == "masked-language":
-        found.append(
-            linear(
-                frame,
-                "head transform",
-                inputs=model.hidden,
-                outputs=model.hidden,
-                source="normed",
-                target="normed",
-                tokens=rows,
-                group="head",
-                bias=True,
-            )
-        )
-    width = model.hidden if model.embedding_size is None else model.embedding_size
-    if model.embedding_size is not None:
-        found.append(
-            linear(
-                frame,
-                "head projection",
-                inputs=model.hidden,
-                outputs=width,
-                source="normed",
-                target="normed",
-                tokens=rows,
-                group="head",
-            )
-        )
-    found.append(
-        linear(
-            frame,
-            "head",
-            inputs=width,
-            outputs=model.vocabulary,
-            source="normed",
-            target="logits",
-            tokens=rows,
-            group="head",
-            weights=frame.precision.head,
-            bias=model.head_bias,
-        )
-    )
     return found
