@@ -69,10 +69,6 @@ def fold(machine: Machine, operations: Sequence[Operation]) -> Totals:
         cost = ideal_cost(machine, operation)
         lower = lower + cost.lower * operation.count
         whole = whole + cost.times(operation.count)
-    return _totals(machine, whole, lower)
-
-
-def _totals(machine: Machine, whole: Cost, lower: Seconds) -> Totals:
     return Totals(time=lower, time_lower=lower, time_upper=whole.upper, energy=_energy(machine, whole, lower), cost=whole)
 
 

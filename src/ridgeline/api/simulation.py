@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from ridgeline.costs.ideal import Machine
-from ridgeline.costs.tiled import Layer
+from ridgeline.costs.tiled import Layer, transfer_rate
 from ridgeline.errors import InputError
 from ridgeline.estimate import assemble, operation_estimate, processed_tokens, step_operations
 from ridgeline.mapping.array_machine import ArrayMachine
@@ -35,7 +35,6 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
     array, buffers, memory = machine.array, machine.buffers, machine.memory
     slots = int(buffers.double)
     tile = tiling.tile["chip"]
-    rate = min(memory.bytes_per_cycle, memory.in_flight * memory.burst / max(memory.latency, 1.0))
     return simulate_product(
         (int(layer.p), int(layer.k), int(layer.c)),
         (int(tile["p"]), int(tile["k"]), int(tile["c"])),
@@ -48,7 +47,7 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
             folds="pipelined",
         ),
         pipeline=Pipeline(
-            bandwidth=rate,
+            bandwidth=transfer_rate(memory),
             latency=round(memory.latency),
             in_flight=16,
             issue=round(memory.start),

@@ -91,12 +91,11 @@ def map_matmul(
         raise InputError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
     notes: list[str] = []
     if mapping is None:
-        leaving = machine.memory._replace(spill=1.0)  # an order whose sums would have to leave is never free
         found = tile_layer(
             shape,
             machine.array,
             machine.buffers,
-            leaving,
+            machine.searched,
             energy=machine.energy,
             dataflows=(machine.dataflow,),
             objective=objective,

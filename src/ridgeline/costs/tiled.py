@@ -268,8 +268,23 @@ def held_bytes(layer: Layer, tile: Tile, buffers: Buffers) -> tuple[Bytes, Bytes
     return buffers.double * (inputs + weights), buffers.double * tile.k * tile.p * tile.q * buffers.accumulator_bytes
 
 
-def _ends(layer: Layer, tile: Tile, buffers: Buffers, memory: Memory) -> Bytes:
-    """Return the bytes of the first tile's load and of the last tile's store, full tiles, in whole words."""
+def transfer_rate(memory: Memory) -> Quantity:
+    """Return the bytes a cycle that the transfer engine reaches: its bus, or what its requests under way draw [little1961].
+
+    >>> transfer_rate(Memory(16.0, latency=128.0, in_flight=16.0, burst=64.0))
+    8.0
+    """
+    return minimum(memory.bytes_per_cycle, memory.in_flight * memory.burst / maximum(memory.latency, 1.0))
+
+
+def end_bytes(layer: Layer, tile: Tile, buffers: Buffers, memory: Memory) -> Bytes:
+    """Return the bytes of the first tile's load and of the last tile's store, full tiles, in whole words.
+
+    >>> matrix = Layer(n=1.0, k=32.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> tile = Tile(k=16.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0)
+    >>> end_bytes(matrix, tile, Buffers(4096.0, 8192.0), Memory(64.0))  # 64·16 + 16·16 in, 64·16 out
+    2304.0
+    """
     area = ((tile.p - 1.0) * layer.stride + tile.r) * ((tile.q - 1.0) * layer.stride + tile.s)
     inputs = area * _words(tile.c, tile.c, buffers.input_bytes, memory)
     weights = tile.c * tile.r * tile.s * _words(tile.k, tile.k, buffers.weight_bytes, memory)
@@ -312,11 +327,11 @@ def tiled_cost(
     128 + (16·64 + 16·16 + 64·16)/64 + 2·10.
     """
     traffic = nest_traffic(layer, tile, order, buffers, memory)
-    rate = minimum(memory.bytes_per_cycle, memory.in_flight * memory.burst / maximum(memory.latency, 1.0))
+    rate = transfer_rate(memory)
     load, store = traffic.read / rate, traffic.written / rate
     compute = _compute(layer, tile, array, dataflow)
     transfer = load + store
-    steps, ends = traffic.steps, maximum(_ends(layer, tile, buffers, memory) / rate, transfer / traffic.steps)
+    steps, ends = traffic.steps, maximum(end_bytes(layer, tile, buffers, memory) / rate, transfer / traffic.steps)
     waiting = ends + (steps - 1.0) * (memory.latency + (compute + transfer) / steps) / 2.0 + compute / steps
     apart = maximum(maximum(compute + ends, transfer + compute / steps), waiting) + 2.0 * memory.latency
     body = where(buffers.double > 1.0, apart, compute + transfer + memory.latency * (steps + 1.0))

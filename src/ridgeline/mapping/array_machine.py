@@ -21,6 +21,11 @@ class ArrayMachine(NamedTuple):
     dataflow: str
     clock: Hertz
 
+    @property
+    def searched(self) -> Memory:
+        """The path to memory as a search sees it: an order whose sums would have to leave is never free."""
+        return self.memory._replace(spill=1.0)
+
 
 def array_machine(
     chip: Chip, *, inputs: NumberFormat, weights: NumberFormat, compute: str, dataflow: str | None = None

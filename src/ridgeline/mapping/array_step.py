@@ -82,12 +82,11 @@ def _tile_all(machine: Machine, operations: Sequence[Operation]) -> Mapping[int,
         unit = machine.rate(products[0].formats)
         on = array_machine(machine.chip, inputs=inputs, weights=weights, compute=unit.format)
         layers = [product_layer(product) for product in products]
-        leaving = on.memory._replace(spill=1.0)
-        best = tiling.tile_batch(layers, on.array, on.buffers, leaving, energy=on.energy, dataflows=(on.dataflow,))
+        best = tiling.tile_batch(layers, on.array, on.buffers, on.searched, energy=on.energy, dataflows=(on.dataflow,))
         for product, layer, one in zip(products, layers, best, strict=True):
             tile = Tile(**{name: float(size) for name, size in one.tile["chip"].items()})
             order, flow = ORDERS.index(one.order["dram"]), TILED.index(one.dataflow)
-            cost = tiled_cost(layer, tile, order, on.array, on.buffers, leaving, flow)
+            cost = tiled_cost(layer, tile, order, on.array, on.buffers, on.searched, flow)
             found[id(product)] = Part(layer=layer, count=product.batch * product.share, machine=on, tiling=one, cost=cost)
     return found
 

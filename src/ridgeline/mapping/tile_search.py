@@ -13,7 +13,19 @@ import numpy as np
 
 from ridgeline.arrays import ceil_divide
 from ridgeline.costs.access import AccessEnergy, Folds, OnChipBytes, count_folds, nest_energy, on_chip_bytes
-from ridgeline.costs.tiled import ORDERS, Array, Buffers, Layer, Memory, Tile, TiledCost, covered, tiled_cost
+from ridgeline.costs.tiled import (
+    ORDERS,
+    Array,
+    Buffers,
+    Layer,
+    Memory,
+    Tile,
+    TiledCost,
+    covered,
+    end_bytes,
+    tiled_cost,
+    transfer_rate,
+)
 
 LATENCY, ENERGY, ENERGY_DELAY = 0, 1, 2
 # By what the innermost moving loop is: inputs stay under k, weights under the pixels, sums under the reduction.
@@ -127,13 +139,6 @@ def least_cycles(
     x = min(max(x, fewest), most)
     moved = fixed + growing * x
     return max(compute, moved) + min(compute, moved) / (tiles * x) + start * x + latency
-
-
-def ends_of(problem: Problem, k: float, c: float, p: float, q: float, r: float, s: float) -> float:
-    """Return the bytes of a first tile's load and a last tile's store, whole words of the bus aside."""
-    layer, buffers = problem.layer, problem.buffers
-    area = ((p - 1.0) * layer.stride + r) * ((q - 1.0) * layer.stride + s)
-    return c * area * buffers.input_bytes + k * c * r * s * buffers.weight_bytes + k * p * q * buffers.output_bytes
 
 
 def with_ends(problem: Problem, node: Node, compute: float, fewest: float, cycles: float) -> float:
@@ -286,7 +291,7 @@ def _node_above(problem: Problem, spans: Any, choices: Any, rows: Any, objective
     begin = first_row(choices, spans[P, 0], spans[P, 1], largest(problem, sums, k[0], choices[last, 0], q[0], r[0], s[0]))
     steps = k[1] * q[1] * r[1] * s[1]
     width = problem.layer.c * problem.buffers.input_bytes
-    ends = ends_of(problem, k[0], choices[last, 0], least, q[0], r[0], s[0])
+    ends = end_bytes(problem.layer, Tile(k[0], choices[last, 0], least, q[0], r[0], s[0]), problem.buffers, problem.memory)
     node = Node(k[1], choices[row, 1], q[1], r[1], s[1], steps * choices[row, 1], steps * choices[last, 1], width, k[4], k[5], ends)
     compute = problem.unit * problem.layer.n * k[2] * q[2] * r[2] * s[2] * choices[row, 3] * choices[begin, 3]
     return node_bound(problem, node, compute, choices[begin, 1], choices[spans[P, 1] - 1, 1], objective, best)
@@ -309,7 +314,7 @@ def _walk_inner(
         rows[P] = begin
         if begin == end:
             continue
-        ends = ends_of(problem, k[0], size, smallest, q[0], r[0], s[0])
+        ends = end_bytes(problem.layer, Tile(k[0], size, smallest, q[0], r[0], s[0]), problem.buffers, problem.memory)
         node = Node(k[1], trips, q[1], r[1], s[1], steps * trips, steps * trips, width, k[4], k[5], ends)
         best = found if stride == 1 else seed
         one = node_bound(problem, node, others * factor * choices[begin, 3], choices[begin, 1], most, objective, best)
@@ -354,7 +359,8 @@ def start_from(problem: Problem, spans: Any, choices: Any, seed: Any, objective:
         rows[loop] = int(seed[3 + loop])
     k, c, q, r, s = choices[rows[0]], choices[rows[1]], choices[rows[3]], choices[rows[4]], choices[rows[5]]
     steps = k[1] * c[1] * q[1] * r[1] * s[1]
-    ends = ends_of(problem, k[0], c[0], choices[spans[P, 1] - 1, 0], q[0], r[0], s[0])
+    smallest = choices[spans[P, 1] - 1, 0]
+    ends = end_bytes(problem.layer, Tile(k[0], c[0], smallest, q[0], r[0], s[0]), problem.buffers, problem.memory)
     node = Node(k[1], c[1], q[1], r[1], s[1], steps, steps, c[4], k[4], k[5], ends)
     others = problem.unit * problem.layer.n * k[2] * c[2] * q[2] * r[2] * s[2]
     scan(problem, node, spans, choices, rows, others, int(seed[2]), objective, found)
@@ -373,7 +379,7 @@ def _energy_of(layer: Layer, on_chip: OnChipBytes, base: OnChipBytes, energy: Ac
 def pose(layer: Layer, machine: Machine, dataflow: int) -> Problem:
     """Return a layer on a machine, with the rates that its bounds need, and its energy as the affine function that it is."""
     array, bare, buffers, memory, energy = machine
-    rate = min(memory.bytes_per_cycle, memory.in_flight * memory.burst / max(memory.latency, 1.0))
+    rate = transfer_rate(memory)
     unit = loop_cycles(0, 1.0, 1.0, bare, buffers, memory, dataflow)
     none = OnChipBytes(0.0, 0.0, 0.0, 0.0)
     once = on_chip_bytes(layer, Folds(1.0, 1.0, 1.0, 1.0, 1.0, 1.0), buffers, dataflow)

@@ -5,7 +5,7 @@ None, and a model that needs it says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ridgeline.quantities import (
@@ -192,14 +192,9 @@ class Chip(Spec):
         if level.shared_by != "core" or self.cores is None:
             return level
         count = self.cores.count
-        return MemoryLevel(
-            name=level.name,
-            role=level.role,
-            technology=level.technology,
-            managed_by=level.managed_by,
-            holds=level.holds,
+        return replace(
+            level,
+            shared_by="chip",
             capacity=None if level.capacity is None else level.capacity * count,
             bandwidth=None if level.bandwidth is None else level.bandwidth * count,
-            latency=level.latency,
-            energy=level.energy,
         )
