@@ -15,6 +15,7 @@ class AccessEnergy(NamedTuple):
     accumulator: JoulesPerByte = 0.0
     register: JoulesPerByte = 0.0  # the stationary operand inside an element
     mac: Joules = 0.0
+    network: JoulesPerByte = 0.0  # from an element to its neighbour
 
 
 class Folds(NamedTuple):
