@@ -1,0 +1,1 @@
+"""Requests played over a step-time surface: arrivals, schedulers, the event loop, and what comes out."""
