@@ -1,44 +1,50 @@
 """Cycle-level simulation of what a tiling says: an independent answer beside the mapped one, and its time line."""
 
 from dataclasses import replace
+from math import isfinite
+from sys import maxsize
 from typing import Any, TextIO
 
 from ridgeline.costs.ideal import Machine
-from ridgeline.costs.tiled import Layer, transfer_rate
-from ridgeline.errors import InputError
+from ridgeline.costs.rates import with_stream
+from ridgeline.costs.tiled import Array, Layer
 from ridgeline.estimate import assemble, operation_estimate, processed_tokens, step_operations
 from ridgeline.mapping.array_machine import ArrayMachine
 from ridgeline.mapping.array_step import Part, Placed, place_step
 from ridgeline.mapping.capacity import capacity
+from ridgeline.mapping.epilogue import Fusion
 from ridgeline.quantities import Hertz
-from ridgeline.results import Cost, Estimate, Tiling
+from ridgeline.results import Estimate, Tiling
+from ridgeline.simulate.convolution import ElementBytes, Fetching, Nest, NestRun, Sizes, simulate_nest
+from ridgeline.simulate.instructions import InstructionQueue
 from ridgeline.simulate.perfetto import write_trace
 from ridgeline.simulate.pipeline import Pipeline
-from ridgeline.simulate.product import ElementBytes, ProductRun, simulate_product
 from ridgeline.simulate.systolic import SystolicArray
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 
-_LETTERS = {"k": "n", "c": "k", "p": "m"}  # of a nest → of a product
+_IN_FLIGHT = 16  # transfers of tiles between issue and end: enough that none waits for another's latency
 
 
-def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, spans: bool = False) -> ProductRun:
-    """Run a tiled matrix product cycle by cycle on a machine's array, transfer engine and buffers.
+def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, spans: bool = False) -> NestRun:
+    """Run a tiled matrix product or convolution cycle by cycle on a machine's array, instructions, transfer engine and buffers.
 
-    Weights are loaded behind the stream where the machine preloads. What instructions cost the array, and engines that fetch
-    every tile anew, are not simulated. Raises `InputError` for a convolution.
+    Weights are loaded behind the stream where the machine preloads. An array that instructions feed takes them one by one; the
+    engine keeps a number of requests under way, and fetches tiles anew where the machine does.
     """
-    if layer.q * layer.r * layer.s * layer.n != 1:
-        raise InputError("the simulator runs matrix products, and this is a convolution: choose the level mapped")
     array, buffers, memory = machine.array, machine.buffers, machine.memory
-    slots = int(buffers.double)
-    tile = tiling.tile["chip"]
-    return simulate_product(
-        (int(layer.p), int(layer.k), int(layer.c)),
-        (int(tile["p"]), int(tile["k"]), int(tile["c"])),
-        "".join(_LETTERS[letter] for letter in tiling.order["dram"] if letter in _LETTERS),
+    slots, tile = int(buffers.double), tiling.tile["chip"]
+    letters = Sizes._fields
+    return simulate_nest(
+        Nest(
+            size=Sizes(*(int(getattr(layer, letter)) for letter in letters)),
+            tile=Sizes(*(int(tile[letter]) for letter in letters)),
+            order=tiling.order["dram"],
+            stride=int(layer.stride),
+            images=int(layer.n),
+        ),
         array=SystolicArray(
             rows=int(array.rows),
             columns=int(array.columns),
@@ -47,13 +53,15 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
             folds="pipelined",
         ),
         pipeline=Pipeline(
-            bandwidth=transfer_rate(memory),
+            bandwidth=memory.bytes_per_cycle,
             latency=round(memory.latency),
-            in_flight=16,
-            issue=round(memory.start),
+            in_flight=_IN_FLIGHT,
+            start=round(memory.start),
             load_slots=slots,
             output_slots=slots,
             asynchronous=slots > 1,
+            request=memory.burst if isfinite(memory.in_flight) else None,
+            requests=int(memory.in_flight) if isfinite(memory.in_flight) else 1,
         ),
         element=ElementBytes(
             input=buffers.input_bytes,
@@ -61,40 +69,66 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
             output=buffers.output_bytes,
             accumulator=buffers.accumulator_bytes,
         ),
+        fetching=Fetching(word=memory.word, keeps_tiles=memory.reuse > 0, spills=memory.spill > 0),
+        queue=_queue(array, machine.skewed),
         spans=spans,
     )
 
 
+def _queue(array: Array, skewed: bool) -> InstructionQueue | None:
+    """Return the queue of an array that instructions feed; None for one that streams by itself through skewed registers."""
+    if skewed and not isfinite(array.stream) and not (array.least or array.issue or array.gap):
+        return None
+    stream = int(array.stream) if isfinite(array.stream) else maxsize
+    return InstructionQueue(
+        stream=stream, least=array.least, preload=array.preload, issue=array.issue, gap=array.gap, skewed=skewed
+    )
+
+
 def simulated_estimate(
-    chip: Chip, model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision, residency: Any = "cold"
+    chip: Chip,
+    model: Model | ConvolutionalModel,
+    scenario: Scenario,
+    precision: Precision,
+    residency: Any = "cold",
+    fusion: Fusion = "best",
 ) -> Estimate:
-    """Return a step as `mapped` cuts it, with every product's time from the simulator instead of the formulas."""
+    """Return a step as `mapped` cuts and fuses it, with every product's time from the simulator instead of the formulas."""
+    precision = with_stream(chip, precision)
     plain = step_operations(model, scenario, precision)
     machine = Machine.of(chip, precision.accumulate, residency)
     runs: dict[tuple[Any, ...], float] = {}
-    placed = [_simulated(one, runs) for one in place_step(machine, plain)]
+    placed = [_simulated(one, runs) for one in place_step(machine, plain, fusion)]
     rows = tuple(operation_estimate(one.operation, one.cost, one.time) for one in placed)
     held = capacity(model, scenario, precision, chip, plain)
     return assemble(machine, "simulated", rows, held, processed_tokens(model, scenario))
 
 
 def _simulated(placed: Placed, runs: dict[tuple[Any, ...], float]) -> Placed:
-    """Return an operation with its simulated time; equal products run once."""
+    """Return an operation with the simulated time of its products; equal products run once.
+
+    What goes on beside the products, functions and transfers of their own, is as mapped: it takes at least its own time, and what
+    it adds behind the products it adds here too.
+    """
     if not placed.parts:
         return placed
-    time = max(sum(_part_time(part, runs) for part in placed.parts), placed.cost.time["vector"])
-    busy = {name: min(value, time) for name, value in placed.cost.time.items() if name != "overhead"}
-    cost = replace(placed.cost, time={**busy, "overhead": time - max(busy.values())})
-    return replace(placed, cost=Cost(time=cost.time, energy=cost.energy, flops=cost.flops, bytes=cost.bytes), time=time)
+    mapped = {name: value for name, value in placed.cost.time.items() if name != "overhead"}
+    behind = placed.time - max(sum(part.time for part in placed.parts), *mapped.values())
+    beside = max(value for name, value in mapped.items() if name != "compute")
+    time = max(sum(_part_time(part, runs) for part in placed.parts), beside) + max(behind, 0.0)
+    busy = {name: min(value, time) for name, value in mapped.items()}
+    return replace(placed, cost=replace(placed.cost, time={**busy, "overhead": time - max(busy.values())}), time=time)
 
 
 def _part_time(part: Part, runs: dict[tuple[Any, ...], float]) -> float:
-    key = (*part.layer, *part.tiling.tile["chip"].values(), part.tiling.order["dram"], *part.machine.buffers)
+    machine, tiling = part.machine, part.tiling
+    key = (*part.layer, *tiling.tile["chip"].values(), tiling.order["dram"], tiling.dataflow)
+    key = (*key, *machine.array, *machine.buffers, *machine.memory)
     if key not in runs:
-        runs[key] = float(simulate_tiling(part.layer, part.tiling, part.machine).cycles)
-    return part.count * runs[key] / part.machine.clock
+        runs[key] = float(simulate_tiling(part.layer, tiling, machine).cycles)
+    return part.count * runs[key] / machine.clock
 
 
-def write_spans(run: ProductRun, stream: TextIO, *, clock: Hertz) -> None:
+def write_spans(run: NestRun, stream: TextIO, *, clock: Hertz) -> None:
     """Write a run's time line as trace events, at a clock."""
     write_trace(run.pipeline.spans, stream, clock=clock)

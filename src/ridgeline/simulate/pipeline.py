@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 from ridgeline.errors import InputError, nearest
+from ridgeline.simulate.requests import window_cycles
 
 Issuer = Literal["dma", "host", "array"]
 
@@ -53,31 +54,55 @@ class Pipeline:
     `load_slots` are buffers for tiles of each tensor (1: single, 2: double), `output_slots` for output tiles. A transfer is issued
     (`issue` cycles of the DMA engine, of one host that serves all engines, or taken from the array), then waits `latency`
     cycles and occupies the data path for its bytes, rounded up to bursts; `in_flight` transfers may be between issue and end
-    (1: a blocking engine). Stores go through the engine of the loads, before waiting loads, or have an engine and a data path of
-    their own (`separate_store`). A pipeline that is not `asynchronous` ends a step before it begins the next.
+    (1: a blocking engine). With a `request` size in bytes a transfer is that many bytes at a time, `requests` of which are under
+    way, each for `latency` cycles; otherwise only the bandwidth limits the data path. The engine is set up for each step that
+    loads anything: `start` cycles after its transfers before that have ended, because they use what is set. Stores go through the
+    engine of the loads, before waiting loads, or have an engine and a data path of their own (`separate_store`). A pipeline that
+    is not `asynchronous` ends a step before it begins the next.
     """
 
     bandwidth: float
     latency: int = 0
     burst: int = 1
     issue: int = 0
+    start: int = 0
     issued_by: Issuer = "dma"
     in_flight: int = 1
     load_slots: int = 2
     output_slots: int = 2
     separate_store: bool = False
     asynchronous: bool = True
+    request: float | None = None
+    requests: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that no pipeline has."""
         if not self.bandwidth > 0:
             raise InputError(f"bandwidth of a pipeline must be positive (bytes a cycle), not {self.bandwidth!r}")
-        for name, least in (("latency", 0), ("issue", 0), ("burst", 1), ("in_flight", 1), ("load_slots", 1), ("output_slots", 1)):
+        if self.request is not None and not self.request > 0:
+            raise InputError(f"a request of a pipeline must be of more than 0 bytes, not {self.request!r}")
+        least_of = {
+            "latency": 0,
+            "issue": 0,
+            "start": 0,
+            "burst": 1,
+            "in_flight": 1,
+            "load_slots": 1,
+            "output_slots": 1,
+            "requests": 1,
+        }
+        for name, least in least_of.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} of a pipeline must be a whole number of at least {least}, not {value!r}")
         if self.issued_by not in get_args(Issuer):
             raise InputError(f"transfers are issued by one of dma, host, array, not {self.issued_by!r}: {_near(self.issued_by)}")
+
+    def path_cycles(self, moved: float) -> float:
+        """Return the cycles that a transfer of some bytes occupies the data path."""
+        if self.request is None:
+            return moved / self.bandwidth
+        return window_cycles(moved, bandwidth=self.bandwidth, latency=self.latency, request=self.request, window=self.requests)
 
 
 def _near(name: str) -> str:
@@ -130,7 +155,7 @@ class _Simulation:
         self.cycles_of: dict[float, tuple[int, int]] = {}
         self.transfers, self.loaded_bytes, self.stored_bytes, self.moved_bytes = 0, 0.0, 0.0, 0
         # the step that is being loaded, and those whose transfers are issued
-        self.index = -1
+        self.index = self.begun = -1
         self.queue: deque[tuple[int, float]] = deque()  # tensor, bytes; tensor −1: partial sums
         self.tile = self.next_tile = 0
         self.firsts: dict[int, deque[int]] = {}  # tensor → first steps of its last tiles
@@ -252,7 +277,9 @@ class _Simulation:
         self.queue.popleft()
         self.loaded_bytes += size
         name = "" if self.spans is None else f"{self.tensors[tensor] if tensor >= 0 else 'partial sums'} of {self._name()}"
-        self._transfer(self.loader, size, _LOADED, self.index, name)
+        first = self.index > self.begun
+        self.begun = self.index
+        self._transfer(self.loader, size, _LOADED, self.index, name, self.pipeline.start if first else 0)
         return True
 
     def _slot(self, tensor: int) -> bool:
@@ -270,22 +297,22 @@ class _Simulation:
     def _name(self) -> str:
         return self.waiting[-1][1].name or f"step {self.index}"
 
-    def _transfer(self, engine: _Engine, size: float, kind: int, number: int, name: str) -> None:
+    def _transfer(self, engine: _Engine, size: float, kind: int, number: int, name: str, start: int = 0) -> None:
         """Issue a transfer now; its end is known at once, because the data path serves in order."""
-        pipeline, issue = self.pipeline, self.pipeline.issue
+        pipeline, issue = self.pipeline, self.pipeline.issue + start
         if size not in self.cycles_of:
             if size < 0:
                 raise InputError(f"a transfer of {size} bytes in step {number}: bytes cannot be negative")
             moved = math.ceil(size / pipeline.burst) * pipeline.burst
-            self.cycles_of[size] = moved, math.ceil(moved / pipeline.bandwidth)
+            self.cycles_of[size] = moved, math.ceil(pipeline.path_cycles(moved))
         moved, cycles = self.cycles_of[size]
-        issued = self.now + issue
+        issued = (max(self.now, engine.path_free) if start else self.now) + issue
         if pipeline.issued_by == "host":
             issued = self.host_free = max(self.now, self.host_free) + issue
         elif pipeline.issued_by == "array" and issue:
             self._take_from_array(issue)
-        start = max(issued + pipeline.latency, engine.path_free)
-        engine.path_free = end = start + cycles
+        begin = max(issued + pipeline.latency, engine.path_free)
+        engine.path_free = end = begin + cycles
         engine.issue_free = issued
         engine.ends.append(end)
         engine.busy += cycles
@@ -295,7 +322,7 @@ class _Simulation:
         if issued > self.now and pipeline.in_flight > 1:
             self._push(issued, _ISSUED)
         if self.spans is not None and cycles:
-            self.spans.append(Span(engine.unit, name, start, end))
+            self.spans.append(Span(engine.unit, name, begin, end))
 
     def _take_from_array(self, issue: int) -> None:
         """Let the array issue a transfer: a running step ends later, an idle array starts later."""
