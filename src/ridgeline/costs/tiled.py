@@ -94,7 +94,20 @@ class Traffic(NamedTuple):
     outputs: Bytes
     read: Bytes
     written: Bytes
+    input_words: Bytes  # of what is read
+    weight_words: Bytes
     steps: Quantity  # tiles
+
+
+class _Visits(NamedTuple):
+    """How often the tiles of an image are fetched: `steps` tiles are computed, `stays` of them fetch what stayed as well."""
+
+    steps: Quantity
+    stays: Quantity
+    inputs: Quantity
+    weights: Quantity
+    outputs: Quantity  # times that sums arrive at the accumulator, new or returning
+    apart: Quantity  # tiles of the output
 
 
 class TiledCost(NamedTuple):
@@ -227,27 +240,46 @@ def nest_traffic(layer: Layer, tile: Tile, order: Any, buffers: Buffers, memory:
     """
     k, c, p = trips(layer.k, tile.k), trips(layer.c, tile.c), trips(layer.p, tile.p)
     q, r, s = trips(layer.q, tile.q), trips(layer.r, tile.r), trips(layer.s, tile.s)
-    counts = (k, c, p, q, r, s)
-    steps = k * c * p * q * r * s
-    weight_visits = where(memory.reuse > 0.0, _visits(order, counts, WEIGHT_LOOPS), steps) / (k * c * r * s)
-    input_visits = where(memory.reuse > 0.0, _visits(order, counts, INPUT_LOOPS), steps) / (c * p * q * r * s)
-    output_visits = where(memory.spill > 0.0, _visits(order, counts, OUTPUT_LOOPS) / (k * p * q), 1.0)
+    visits = _count_visits(layer, tile, order)
+    weight_visits = where(memory.reuse > 0.0, visits.weights, visits.steps) / (k * c * r * s)
+    input_visits = where(memory.reuse > 0.0, visits.inputs, visits.steps) / (c * p * q * r * s)
+    output_visits = where(memory.spill > 0.0, visits.outputs / visits.apart, 1.0)
     area = _window(layer.p, tile.p, layer.r, tile.r, layer.stride) * _window(layer.q, tile.q, layer.s, tile.s, layer.stride)
     input_rows = layer.n * area * input_visits
     weight_rows = layer.n * layer.c * layer.r * layer.s * weight_visits
     output_rows = layer.n * layer.p * layer.q
     partial = output_rows * layer.k * (output_visits - 1.0) * buffers.accumulator_bytes
+    input_words = input_rows * _words(layer.c, tile.c, buffers.input_bytes, memory)
+    weight_words = weight_rows * _words(layer.k, tile.k, buffers.weight_bytes, memory)
     return Traffic(
         inputs=input_rows * layer.c * buffers.input_bytes,
         weights=weight_rows * layer.k * buffers.weight_bytes,
         partial=partial,
         outputs=output_rows * layer.k * buffers.output_bytes,
-        read=partial
-        + input_rows * _words(layer.c, tile.c, buffers.input_bytes, memory)
-        + weight_rows * _words(layer.k, tile.k, buffers.weight_bytes, memory),
+        read=partial + input_words + weight_words,
         written=partial + output_rows * _words(layer.k, tile.k, buffers.output_bytes, memory),
-        steps=layer.n * steps,
+        input_words=input_words,
+        weight_words=weight_words,
+        steps=layer.n * visits.steps,
     )
+
+
+def _count_visits(layer: Layer, tile: Tile, order: Any) -> _Visits:
+    """Count how often each tensor's tile changes, an image at a time.
+
+    Of the three tensors one does not depend on the innermost moving loop: it stays while the loops of that kind run (k; c, r, s; or
+    p, q), and the other two change at every step. Any loop outside them moves all three, for two kinds of loop cover all tensors.
+
+    >>> product = Layer(n=1.0, k=4.0, c=2.0, p=6.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> _count_visits(product, Tile(k=1.0, c=1.0, p=2.0, q=1.0, r=1.0, s=1.0), ORDERS.index("ckpqrs"))  # 4 · 2 · 3; weights stay
+    _Visits(steps=24.0, stays=8.0, inputs=24.0, weights=8.0, outputs=24.0, apart=12.0)
+    """
+    k, c, p = trips(layer.k, tile.k), trips(layer.c, tile.c), trips(layer.p, tile.p)
+    q, r, s = trips(layer.q, tile.q), trips(layer.r, tile.r), trips(layer.s, tile.s)
+    counts = (k, c, p, q, r, s)
+    inputs, weights = _visits(order, counts, INPUT_LOOPS), _visits(order, counts, WEIGHT_LOOPS)
+    outputs = _visits(order, counts, OUTPUT_LOOPS)
+    return _Visits(k * c * p * q * r * s, minimum(minimum(inputs, weights), outputs), inputs, weights, outputs, k * p * q)
 
 
 def _words(bound: Quantity, tile: Quantity, element: Bytes, memory: Memory) -> Bytes:
@@ -277,18 +309,216 @@ def transfer_rate(memory: Memory) -> Quantity:
     return minimum(memory.bytes_per_cycle, memory.in_flight * memory.burst / maximum(memory.latency, 1.0))
 
 
-def end_bytes(layer: Layer, tile: Tile, buffers: Buffers, memory: Memory) -> Bytes:
-    """Return the bytes of the first tile's load and of the last tile's store, full tiles, in whole words.
+def array_units(array: Array, dataflow: Any) -> tuple[Quantity, Quantity, Quantity, Quantity, Quantity, Quantity]:
+    """Return what one block of the array covers along each loop: the side that the loop lies on, else 1.
+
+    >>> array_units(Array(rows=16.0, columns=8.0), WEIGHT_STATIONARY)  # k along the columns, c along the rows
+    (8.0, 16.0, 1.0, 1.0, 1.0, 1.0)
+    """
+    if dataflow == WEIGHT_STATIONARY:
+        return (array.columns, array.rows, 1.0, 1.0, 1.0, 1.0)
+    if dataflow == OUTPUT_STATIONARY:
+        return (array.columns, 1.0, array.rows, 1.0, 1.0, 1.0)
+    return (1.0, array.rows, array.columns, 1.0, 1.0, 1.0)
+
+
+def first_bytes(layer: Layer, tile: Tile, buffers: Buffers, memory: Memory) -> Bytes:
+    """Return the bytes of the first tile's load, a full one, in whole words.
 
     >>> matrix = Layer(n=1.0, k=32.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
     >>> tile = Tile(k=16.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0)
-    >>> end_bytes(matrix, tile, Buffers(4096.0, 8192.0), Memory(64.0))  # 64·16 + 16·16 in, 64·16 out
-    2304.0
+    >>> first_bytes(matrix, tile, Buffers(4096.0, 8192.0), Memory(64.0))  # 64·16 + 16·16
+    1280.0
     """
     area = ((tile.p - 1.0) * layer.stride + tile.r) * ((tile.q - 1.0) * layer.stride + tile.s)
     inputs = area * _words(tile.c, tile.c, buffers.input_bytes, memory)
-    weights = tile.c * tile.r * tile.s * _words(tile.k, tile.k, buffers.weight_bytes, memory)
-    return inputs + weights + tile.p * tile.q * _words(tile.k, tile.k, buffers.output_bytes, memory)
+    return inputs + tile.c * tile.r * tile.s * _words(tile.k, tile.k, buffers.weight_bytes, memory)
+
+
+def last_bytes(layer: Layer, tile: Tile, array: Array, buffers: Buffers, memory: Memory, dataflow: Any) -> Bytes:
+    """Return the bytes of the last tile's store, what the tiles before it leave of each loop, in whole words.
+
+    >>> matrix = Layer(n=1.0, k=40.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> tile = Tile(k=16.0, c=16.0, p=32.0, q=1.0, r=1.0, s=1.0)
+    >>> last_bytes(matrix, tile, Array(16.0, 16.0), Buffers(4096.0, 8192.0), Memory(64.0), WEIGHT_STATIONARY)  # 32·8
+    256.0
+    """
+    units = array_units(array, dataflow)
+    k, p, q = _cut(layer.k, tile.k, units[0]).last, _cut(layer.p, tile.p, units[2]).last, _cut(layer.q, tile.q, units[3]).last
+    return p * q * _words(k, k, buffers.output_bytes, memory)
+
+
+class _Sweep(NamedTuple):
+    """One run of the innermost moving loops: its tiles, and shares of a mean tile that full tiles and the last one take."""
+
+    tiles: Quantity
+    compute: Quantity  # of a mean tile
+    latency: Quantity
+    full_compute: Quantity = 1.0
+    last_compute: Quantity = 1.0
+    full: Quantity = 1.0  # of what is transferred
+    last: Quantity = 1.0
+    edge: Quantity = 0.0  # 1 where the last tile counts by itself
+
+
+class _Transfers(NamedTuple):
+    """Cycles of the transfers of one mean slot, of what a changing slot adds, and of what the slot behind it adds."""
+
+    ordinary: Quantity
+    changing: Quantity
+    behind: Quantity
+
+
+class _Ends(NamedTuple):
+    """Length of the slot in which a sweep ends, and of the one behind it."""
+
+    changing: Quantity
+    behind: Quantity
+
+
+class _Cut(NamedTuple):
+    """Tiles of a loop as even as their number allows: blocks of the array in all and in a full tile, and sizes."""
+
+    tiles: Quantity
+    blocks: Quantity
+    full_blocks: Quantity
+    full: Quantity
+    last: Quantity
+
+
+def _cut(bound: Quantity, tile: Quantity, unit: Quantity) -> _Cut:
+    """Return how a loop is cut into as many tiles as this size gives, in whole blocks of the array where the size is.
+
+    >>> _cut(100.0, 48.0, 16.0)  # 7 blocks: 3, 3 and 1
+    _Cut(tiles=3.0, blocks=7.0, full_blocks=3.0, full=48.0, last=4.0)
+    """
+    step = where(tile < unit, tile, where(tile - unit * (tile // unit) > 0.0, 1.0, unit))
+    tiles, blocks = trips(bound, tile), ceil_divide(bound, step)
+    full = ceil_divide(blocks, tiles)
+    return _Cut(tiles, blocks, full, minimum(full * step, bound), bound - (tiles - 1.0) * full * step)
+
+
+def _even(compute: Quantity, transfer: Quantity, latency: Quantity) -> Quantity:
+    """Return the length of a slot among slots like it: two slots hide one latency."""
+    return maximum(maximum(compute, transfer), (compute + transfer + latency) / 2.0)
+
+
+def _after(compute: Quantity, transfer: Quantity, latency: Quantity, waited: Quantity) -> Quantity:
+    """Return the length of a slot whose transfer was asked for when the compute before it ended, `waited` cycles ago."""
+    return maximum(compute, transfer + maximum(latency - waited, 0.0))
+
+
+def _ends(sweep: _Sweep, moved: _Transfers) -> _Ends:
+    """Return the slots around the end of a sweep."""
+    compute, next_transfer = sweep.compute * sweep.full_compute, moved.ordinary * where(sweep.tiles > 2.0, sweep.full, sweep.last)
+    before = _even(compute, moved.ordinary * sweep.last, sweep.latency)
+    last = sweep.compute * sweep.last_compute
+    changing = _after(last, moved.ordinary * sweep.full + moved.changing, sweep.latency, before - compute)
+    return _Ends(changing, _after(compute, next_transfer + moved.behind, sweep.latency, changing - last))
+
+
+def _length(sweep: _Sweep, moved: _Transfers) -> Quantity:
+    """Return the length of all slots of a sweep among sweeps like it."""
+    compute = sweep.compute * sweep.full_compute
+    ends = _ends(sweep, moved)
+    even = _even(compute, moved.ordinary * sweep.full, sweep.latency)
+    before = _after(compute, moved.ordinary * sweep.last, sweep.latency, even - compute)
+    inner = before + (sweep.tiles - 3.0) * even
+    return ends.changing + where(sweep.tiles > 1.0, ends.behind, 0.0) + where(sweep.tiles > 2.0, inner, 0.0)
+
+
+def _with_edge(layer: Layer, tile: Tile, order: Any, array: Array, dataflow: Any, mean: _Sweep) -> _Sweep:
+    """Return a sweep whose last tile is what the others leave, the tiles as even as their number and the array allow."""
+    bounds, tiles = (layer.k, layer.c, layer.p, layer.q, layer.r, layer.s), (tile.k, tile.c, tile.p, tile.q, tile.r, tile.s)
+    units = array_units(array, dataflow)
+    bound = held = unit = mean.tiles * 0.0
+    open_still = bound + 1.0
+    for place in range(5, -1, -1):
+        loop = ORDER_TABLE[order, place]
+        here = where(trips(bounds[loop], tiles[loop]) > 1.0, open_still, 0.0)
+        bound, held, unit = bound + here * bounds[loop], held + here * tiles[loop], unit + here * units[loop]
+        open_still = open_still - here
+    single = where(open_still < 1.0, where(trips(bound, maximum(held, 1.0)) >= mean.tiles, 1.0, 0.0), 0.0)
+    bound, held, unit = where(single > 0.0, bound, 1.0), where(single > 0.0, held, 1.0), where(single > 0.0, unit, 1.0)
+    cut = _cut(bound, held, unit)
+    return _Sweep(
+        mean.tiles,
+        mean.compute,
+        mean.latency,
+        cut.full_blocks * cut.tiles / cut.blocks,
+        (cut.blocks - (cut.tiles - 1.0) * cut.full_blocks) * cut.tiles / cut.blocks,
+        cut.full * cut.tiles / bound,
+        cut.last * cut.tiles / bound,
+        single,
+    )
+
+
+def _mean_transfers(
+    layer: Layer, visits: _Visits, traffic: Traffic, buffers: Buffers, memory: Memory
+) -> tuple[Quantity, Quantity, Quantity, Quantity]:
+    """Return cycles of what ordinary slots load, of what changing slots load besides, of a tile's results, and of its sums."""
+    rate = transfer_rate(memory)
+    input_visits = where(memory.reuse > 0.0, visits.inputs, visits.steps)
+    weight_visits = where(memory.reuse > 0.0, visits.weights, visits.steps)
+    inputs = traffic.input_words / (layer.n * input_visits * rate)
+    weights = traffic.weight_words / (layer.n * weight_visits * rate)
+    ordinary = where(input_visits > visits.stays, inputs, 0.0) + where(weight_visits > visits.stays, weights, 0.0)
+    pieces = layer.n * visits.apart * rate
+    leave = where(visits.outputs > visits.apart, where(memory.spill > 0.0, 1.0, 0.0), 0.0)
+    sums = leave * layer.n * layer.k * layer.p * layer.q * buffers.accumulator_bytes / pieces
+    return ordinary, inputs + weights - ordinary, (traffic.written - traffic.partial) / pieces, sums
+
+
+def _slots(
+    sweep: _Sweep, images: Quantity, visits: _Visits, means: tuple[Quantity, Quantity, Quantity, Quantity], last: Quantity
+) -> Quantity:
+    """Return the length of all slots, the first tile being loaded already and the last results still to be stored.
+
+    Sums that leave: the first visit of an output stores them, the last reads them and stores results, others read and store.
+    Results that the innermost loop finishes are stored in the slot behind its last one, of mean tiles in that one. The last store
+    is no part of the slots: it leaves the one where the first tile is computed.
+    """
+    ordinary, changing, results, sums = means
+    moves = where(visits.outputs > visits.stays, 1.0, 0.0)
+    early, late = (1.0 - moves) * (1.0 - sweep.edge), (1.0 - moves) * sweep.edge
+    returns = visits.outputs / visits.apart
+    first = minimum(returns - 1.0, 1.0) / returns
+    total = ordinary * 0.0
+    for share, moved in (
+        (1.0 / returns, results + sums),
+        (first, sums),
+        (1.0 - 1.0 / returns - first, 2.0 * sums),
+    ):
+        total = total + share * _length(sweep, _Transfers(ordinary + moves * moved, changing + early * moved, late * moved))
+    ring = _ends(sweep, _Transfers(ordinary + moves * results, changing + early * results, late * results))
+    left = minimum(last, results)
+    begun = _ends(sweep, _Transfers(ordinary + moves * left, changing + early * left, late * left))
+    begin = maximum(sweep.compute * sweep.full_compute, ordinary * where(sweep.tiles > 2.0, sweep.full, sweep.last))
+    end = maximum(sweep.compute * sweep.last_compute, moves * results * sweep.full)
+    before = where(sweep.edge + moves > 0.0, ring.changing, begun.changing)
+    alone = images * visits.stays * total - where(sweep.tiles > 1.0, before, ring.changing) + end
+    return where(sweep.tiles > 1.0, alone - begun.behind + begin, alone)
+
+
+def _overlapped(
+    layer: Layer,
+    tile: Tile,
+    order: Any,
+    dataflow: Any,
+    compute: Quantity,
+    traffic: Traffic,
+    array: Array,
+    buffers: Buffers,
+    memory: Memory,
+) -> Quantity:
+    """Return cycles between the first tile's load and the last tile's store, with two slots a buffer: see `tiled_cost`."""
+    visits = _count_visits(layer, tile, order)
+    means = _mean_transfers(layer, visits, traffic, buffers, memory)
+    mean = _Sweep(visits.steps / visits.stays, compute / traffic.steps, memory.latency, 1.0, 1.0, 1.0, 1.0, 0.0)
+    edged = _with_edge(layer, tile, order, array, dataflow, mean)
+    last = last_bytes(layer, tile, array, buffers, memory, dataflow) / transfer_rate(memory)
+    length = maximum(_slots(mean, layer.n, visits, means, last), _slots(edged, layer.n, visits, means, last))
+    return length + maximum(array.fill - maximum(means[0] - mean.compute, 0.0), 0.0)
 
 
 def tiled_cost(
@@ -299,20 +529,30 @@ def tiled_cost(
         compute  = blocks · max(Σ over instructions (max(vectors, least) + gap) + (preload − first), instructions · issue)
         load     = bytes read / rate    store = bytes written / rate    rate = min(bytes_per_cycle, in_flight · burst / latency)
         transfer = load + store
-        ends     = max(first tile's load + last tile's store, transfer / steps)
-        waiting  = ends + (steps − 1) · (latency + (compute + transfer) / steps) / 2 + compute / steps
-        cycles   = max(compute + ends, transfer + compute / steps, waiting) + 2 · latency + fill + start · steps   two slots
+        cycles   = max(first load + Σ slots + last store + fill, transfer) + 2 · latency + start · steps           two slots
         cycles   = compute + transfer + latency · (steps + 1) + fill + start · steps                               one slot
 
     `order` is an index into ORDERS, `dataflow` 0 weight-, 1 output-, 2 input-stationary. A block is what stands in the array
     (weights: ⌈c/rows⌉·⌈k/columns⌉·r·s of a tile); an instruction streams at most `stream` vectors past it; the first of a block
     hides the next block's entry up to `preload` cycles; instructions are issued every `issue` cycles at best (the entries of the
-    reservation station over their latency). With two slots (double = 2) a tile moves while another is computed: exposed are the
-    first load and the last store, or the last tile's compute, and where tiles are small, a slot is free only every second latency.
+    reservation station over their latency).
+
+    With two slots (double = 2), while a tile is computed the next is loaded and the one before stored: a slot takes the longer, so
+    that no total of compute hides the bytes of one step, and no longer than without overlap in all:
+
+        slot(t)  = max(c, t + max(0, latency − waited))                     c = compute of the tile, t = its transfers
+        even(t)  = max(c, t, (c + t + latency) / 2)                         one slot like the next
+
+    There are two sorts: in ordinary ones the two tensors move that depend on the innermost loop, in those where its sweep ends all
+    three, and of these the neighbours of an end have the last tile's compute or transfer (where one loop alone moves innermost; the
+    longer of that and of mean tiles is taken). Where sums leave, an output's first visit stores them, its last reads them and
+    stores results, those between do both. The first slot stores nothing, the last loads nothing. A transfer was asked for when
+    the compute before ended, `waited` before the slot began. The fill is hidden where the first tile waits for the second.
 
     Valid for an array whose operands come from a software-managed scratchpad through one transfer engine. Never below
     n·k·c·p·q·r·s / (rows·columns), nor below bytes / bytes_per_cycle. Neglected: caches and pages of DRAM, conflicts of banks,
-    requests to one line that wait for each other, and that load and compute differ from tile to tile (totals are compared).
+    requests to one line that wait for each other, that tiles at the edge of the outer loops are smaller, and that a tile of the
+    tensor that stays may come long before its slot. Tiles of a loop are taken to be as even as their number allows.
     The instructions are those of [genc2021gemmini]. Against 148 layers of [hong2023dosa] on register-transfer level, fitted to
     seven designs and judged on the eighth: 6 % median, 12 % mean error (benchmarks/calibrate_gemmini.py).
 
@@ -324,21 +564,22 @@ def tiled_cost(
     (128.0, 24.0, 32.0, 184.0)
 
     Two blocks of weights, 64 vectors past each; inputs 1024 B once and weights 512 B, outputs 2048 B, at 64 B a cycle;
-    128 + (16·64 + 16·16 + 64·16)/64 + 2·10.
+    (16·64 + 16·16)/64 + 128 + 64·16/64 + 2·10.
     """
     traffic = nest_traffic(layer, tile, order, buffers, memory)
     rate = transfer_rate(memory)
     load, store = traffic.read / rate, traffic.written / rate
     compute = _compute(layer, tile, array, dataflow)
-    transfer = load + store
-    steps, ends = traffic.steps, maximum(end_bytes(layer, tile, buffers, memory) / rate, transfer / traffic.steps)
-    waiting = ends + (steps - 1.0) * (memory.latency + (compute + transfer) / steps) / 2.0 + compute / steps
-    apart = maximum(maximum(compute + ends, transfer + compute / steps), waiting) + 2.0 * memory.latency
-    body = where(buffers.double > 1.0, apart, compute + transfer + memory.latency * (steps + 1.0))
+    steps, apart = traffic.steps, compute + load + store + memory.latency * (traffic.steps + 1.0) + array.fill
+    edges = first_bytes(layer, tile, buffers, memory) + last_bytes(layer, tile, array, buffers, memory, dataflow)
+    ends = edges / rate + 2.0 * memory.latency
+    together = ends + _overlapped(layer, tile, order, dataflow, compute, traffic, array, buffers, memory)
+    busy = load + store + 2.0 * memory.latency
+    body = where(buffers.double > 1.0, minimum(maximum(together, busy), apart), apart)
     scratchpad, accumulator = held_bytes(layer, tile, buffers)
     fits = where(scratchpad <= buffers.scratchpad, where(accumulator <= buffers.accumulator, 1.0, 0.0), 0.0)
     return TiledCost(
-        cycles=body + array.fill + memory.start * steps,
+        cycles=body + memory.start * steps,
         compute=compute,
         load=load,
         store=store,

@@ -22,7 +22,8 @@ from ridgeline.costs.tiled import (
     Tile,
     TiledCost,
     covered,
-    end_bytes,
+    first_bytes,
+    last_bytes,
     tiled_cost,
     transfer_rate,
 )
@@ -78,7 +79,8 @@ class Node(NamedTuple):
     input_row: float  # bytes on the bus of all c of a pixel, of all k of a weight, and of all k of a result
     weight_row: float
     output_row: float
-    ends: float  # bytes at least of the first tile's load and the last tile's store
+    ends: float  # bytes at least of the first tile's load and the last one's store, the part for all sizes along p
+    spread: float  # bytes of the first tile's load times trips of p, the part that falls with them
 
 
 class Bound(NamedTuple):
@@ -109,45 +111,44 @@ def _ranked(objective: int, cycles: float, energy: float) -> Bound:
 
 
 def least_cycles(
-    problem: Problem, node: Node, base: float, slope: float, compute: float, fewest: float, most: float, limit: float
+    problem: Problem,
+    node: Node,
+    moving: float,
+    staying: float,
+    uneven: float,
+    run: float,
+    compute: float,
+    fewest: float,
+    most: float,
 ) -> float:
-    """Return the least cycles over all real trip counts x of p in [fewest, most], where base + slope·x bytes cross.
+    """Return what no nest with `fewest` to `most` trips of p is below, where bytes move at every step and where sweeps end.
 
-        double   max(C, L(x)) + min(C, L(x))/(n·steps·x) + start·n·steps·x + latency     L(x) = (base + slope·x)/rate
-        single   C + L(x) + start·n·steps·x + latency
+        double   max(C + first load + fill, L, slots) + start·n·steps·x + 2·latency     L = (moving + staying)/rate
+        first load at least (ends + spread/x)/rate, where spread/x + start·n·steps·x is least at the root of their ratio
+        slots    first load + max(C/run, (moving/run + staying)/rate)·(1 − 1/changing)
+                 + max(C, moving/rate)·(1 − 1/run)·(1 − 1/(n·steps·x − changing))       changing = n·steps·x/run
+                 + C/n·min(2/(most steps·most), 1)
+        single   C + L + fill + start·n·steps·x + latency·(n·steps·x + 1)
 
-    No nest takes less (`tiled_cost` adds ends that are larger than average, waiting, fill and further latency: `with_ends`).
-
-    Both are convex in x (the slope grows by slope/rate·(1 − 1/(n·steps·x)) where L passes C), so the least is where the slope
-    changes sign, moved into the interval. Above the limit any bound will do.
+    `uneven` bytes, results where sums never leave, move in few steps and are left out of the slots. A slot is no shorter than its
+    compute or its transfer (`tiled_cost`), at an end than its compute. With more
+    trips bytes grow, and as `run` grows so do slots: C + staying − (C − moving)/run where neither kind of slot has one bound.
     """
-    fixed, growing = base / problem.rate, slope / problem.rate
-    images, latency = problem.layer.n, problem.memory.latency
-    start = problem.memory.start * node.steps * images
+    memory, rate, tiles = problem.memory, problem.rate, node.steps * problem.layer.n * fewest
+    moved, started, exposed = (moving + staying) / rate, memory.start * tiles, compute + problem.array.fill
     if problem.buffers.double <= 1.0:
-        return compute + fixed + (growing + start) * fewest + latency
-    simple = max(compute, fixed + growing * fewest) + start * fewest + latency
-    if simple > limit:
-        return simple
-    tiles = node.most_steps * images
-    x = sqrt(fixed / (tiles * start)) if start > 0.0 else most
-    cross = 0.0 if fixed > compute else most
-    if growing > 0.0 and fixed <= compute:
-        cross = (compute - fixed) / growing
-    if x > cross:
-        x = max(cross, sqrt(compute / (tiles * (growing + start))) if growing + start > 0.0 else most)
-    x = min(max(x, fewest), most)
-    moved = fixed + growing * x
-    return max(compute, moved) + min(compute, moved) / (tiles * x) + start * x + latency
-
-
-def with_ends(problem: Problem, node: Node, compute: float, fewest: float, cycles: float) -> float:
-    """Return a bound raised by what the first load and the last store add to compute, and by fill and latency."""
-    memory = problem.memory
-    if problem.buffers.double <= 1.0:
-        return cycles + problem.array.fill
-    exposed = compute + node.ends / problem.rate + memory.start * node.steps * problem.layer.n * fewest + memory.latency
-    return max(cycles, exposed) + memory.latency + problem.array.fill
+        return exposed + moved + started + memory.latency * (tiles + 1.0)
+    changing, share = tiles / run, 1.0 / run
+    ordinary = max(tiles - changing, 1.0)
+    moving -= uneven
+    slots = max(compute * share, (moving * share + staying) / rate) * (1.0 - 1.0 / changing)
+    slots += max(compute, moving / rate) * (1.0 - share) * (1.0 - 1.0 / ordinary)
+    slots += compute / problem.layer.n * min(2.0 / (node.most_steps * most), 1.0)
+    each, spread, x = memory.start * node.steps * problem.layer.n, node.spread / rate, most
+    if each > 0.0:
+        x = min(max(sqrt(spread / each), fewest), most)
+    ends = node.ends / rate + spread / x + each * x
+    return max(max(exposed, slots) + ends, moved + started) + 2.0 * memory.latency
 
 
 def bound(
@@ -164,19 +165,27 @@ def bound(
     if steep < 0.0:
         start, steep = start + steep * most, 0.0
     extent = layer.stride * (layer.q - node.q) * node.s + layer.s * node.q
-    inputs = layer.n * extent * (1.0 if stays == 0 else node.k)
+    inputs = layer.n * extent * (1.0 if stays == 0 and problem.memory.reuse > 0.0 else node.k)
     weights = layer.n * layer.c * layer.r * layer.s
     outputs = layer.n * layer.p * layer.q
     reductions = node.c * node.r * node.s
     stay = stays == 2 or problem.memory.spill <= 0.0
     spilled = 0.0 if stay else outputs * layer.k * (reductions - 1.0) * buffers.accumulator_bytes
-    fixed, growing = (1.0, 0.0) if stays == 1 else (0.0, node.q)
+    fixed, growing = (1.0, 0.0) if stays == 1 and problem.memory.reuse > 0.0 else (0.0, node.q)
+    reused = problem.memory.reuse > 0.0
     cycles, energy = 0.0, 0.0
+    in_words, weight_words = (
+        inputs * (start + steep * fewest) * node.input_row,
+        weights * (fixed + growing * fewest) * node.weight_row,
+    )
+    out_words = 2.0 * spilled + outputs * node.output_row
+    staying = out_words if stays == 2 else 0.0 if not reused else in_words if stays == 0 else weight_words
+    moving = in_words + weight_words + out_words - staying
+    leaving = problem.memory.spill > 0.0 and 2.0 * buffers.accumulator_bytes >= buffers.output_bytes
+    uneven = 0.0 if leaving or stays == 2 else out_words
+    run = node.k if stays == 0 else node.q * fewest if stays == 1 else reductions
     if objective != ENERGY:
-        base = inputs * start * node.input_row + weights * fixed * node.weight_row + 2.0 * spilled + outputs * node.output_row
-        slope = inputs * steep * node.input_row + weights * growing * node.weight_row
-        cycles = least_cycles(problem, node, base, slope, compute, fewest, most, limit if objective == LATENCY else np.inf)
-        cycles = with_ends(problem, node, compute, fewest, cycles)
+        cycles = least_cycles(problem, node, moving, staying, uneven, run, compute, fewest, most)
         if objective == LATENCY and cycles > limit:
             return Bound(cycles, np.inf)
     read = inputs * (start + steep * fewest) * layer.c * buffers.input_bytes
@@ -186,9 +195,7 @@ def bound(
     energy += per.k_trips * node.k + per.pixel_trips * node.q * fewest + per.reduction_trips * reductions
     energy += problem.per_read * read + problem.per_spilled * spilled
     if objective == ENERGY and energy <= limit:
-        base = inputs * start * node.input_row + weights * fixed * node.weight_row + 2.0 * spilled + outputs * node.output_row
-        slope = inputs * steep * node.input_row + weights * growing * node.weight_row
-        cycles = with_ends(problem, node, compute, fewest, least_cycles(problem, node, base, slope, compute, fewest, most, np.inf))
+        cycles = least_cycles(problem, node, moving, staying, uneven, run, compute, fewest, most)
     return _ranked(objective, cycles, energy)
 
 
@@ -196,7 +203,7 @@ def node_bound(problem: Problem, node: Node, compute: float, fewest: float, most
     """Return what no tile of a node is below, whatever stays on the chip."""
     primary, secondary = np.inf, np.inf
     limit = best[0] * (1.0 + CLOSE)
-    for stays in range(2 if problem.memory.reuse <= 0.0 else 0, 3):
+    for stays in range(3):
         one = bound(problem, node, stays, compute, fewest, most, objective, limit)
         primary, secondary = min(primary, one.primary), min(secondary, one.secondary)
     return Bound(primary, secondary)
@@ -242,6 +249,12 @@ def largest(problem: Problem, sums: float, k: float, c: float, q: float, r: floa
     return min(sums, (extent - r) / layer.stride + 1.0) * (1.0 + CLOSE)
 
 
+def first_inputs(problem: Problem, c: float, q: float, r: float, s: float) -> float:
+    """Return the least bytes of the first tile's inputs, times trips of p: (p − 1)·stride + r is no less than p·min(stride, r)."""
+    layer = problem.layer
+    return layer.p * min(layer.stride, r) * ((q - 1.0) * layer.stride + s) * c * problem.buffers.input_bytes
+
+
 def first_row(choices: Any, begin: int, end: int, size: float) -> int:
     """Return the first row of a loop whose size is at most `size`: sizes fall from row to row."""
     while begin < end:
@@ -265,13 +278,30 @@ def scan(
         if _hopeless(rest, found):
             found[12] = min(found[12], rest.primary)
             return
-        for stays in range(2 if problem.memory.reuse <= 0.0 else 0, 3):
-            one = bound(problem, node, stays, others * choices[row, 2], x, x, objective, found[0] * (1.0 + CLOSE))
+        tile = Tile(k, c, choices[row, 0], q, r, s)
+        ends = first_bytes(problem.layer, tile, problem.buffers, problem.memory)
+        ends += last_bytes(problem.layer, tile, problem.array, problem.buffers, problem.memory, dataflow)
+        exact = Node(
+            node.k,
+            node.c,
+            node.q,
+            node.r,
+            node.s,
+            node.steps,
+            node.steps,
+            node.input_row,
+            node.weight_row,
+            node.output_row,
+            ends,
+            0.0,
+        )
+        for stays in range(3):
+            one = bound(problem, exact, stays, others * choices[row, 2], x, x, objective, found[0] * (1.0 + CLOSE))
             if _hopeless(one, found):
                 found[12] = min(found[12], one.primary)
                 continue
             order = INPUTS_STAY if stays == 0 else WEIGHTS_STAY if stays == 1 else SUMS_STAY
-            cost_tile(problem, Tile(k, c, choices[row, 0], q, r, s), order, dataflow, objective, found)
+            cost_tile(problem, tile, order, dataflow, objective, found)
 
 
 def _node_above(problem: Problem, spans: Any, choices: Any, rows: Any, objective: int, best: Any) -> Bound:
@@ -291,8 +321,10 @@ def _node_above(problem: Problem, spans: Any, choices: Any, rows: Any, objective
     begin = first_row(choices, spans[P, 0], spans[P, 1], largest(problem, sums, k[0], choices[last, 0], q[0], r[0], s[0]))
     steps = k[1] * q[1] * r[1] * s[1]
     width = problem.layer.c * problem.buffers.input_bytes
-    ends = end_bytes(problem.layer, Tile(k[0], choices[last, 0], least, q[0], r[0], s[0]), problem.buffers, problem.memory)
-    node = Node(k[1], choices[row, 1], q[1], r[1], s[1], steps * choices[row, 1], steps * choices[last, 1], width, k[4], k[5], ends)
+    size = choices[last, 0]
+    ends, spread = k[0] * size * r[0] * s[0] * problem.buffers.weight_bytes, first_inputs(problem, size, q[0], r[0], s[0])
+    most_steps = steps * choices[last, 1]
+    node = Node(k[1], choices[row, 1], q[1], r[1], s[1], steps * choices[row, 1], most_steps, width, k[4], k[5], ends, spread)
     compute = problem.unit * problem.layer.n * k[2] * q[2] * r[2] * s[2] * choices[row, 3] * choices[begin, 3]
     return node_bound(problem, node, compute, choices[begin, 1], choices[spans[P, 1] - 1, 1], objective, best)
 
@@ -304,7 +336,7 @@ def _walk_inner(
     k, q, r, s = choices[rows[0]], choices[rows[3]], choices[rows[4]], choices[rows[5]]
     end, most = spans[P, 1], choices[spans[P, 1] - 1, 1]
     steps, others = k[1] * q[1] * r[1] * s[1], problem.unit * problem.layer.n * k[2] * q[2] * r[2] * s[2]
-    begin, sums, smallest = end, room_for_sums(problem, k[0], q[0]), choices[spans[P, 1] - 1, 0]
+    begin, sums = end, room_for_sums(problem, k[0], q[0])
     for row in range(rows[1], spans[1, 1], stride):
         size, trips, factor, width = choices[row, 0], choices[row, 1], choices[row, 2], choices[row, 4]
         rows[1] = row
@@ -314,8 +346,8 @@ def _walk_inner(
         rows[P] = begin
         if begin == end:
             continue
-        ends = end_bytes(problem.layer, Tile(k[0], size, smallest, q[0], r[0], s[0]), problem.buffers, problem.memory)
-        node = Node(k[1], trips, q[1], r[1], s[1], steps * trips, steps * trips, width, k[4], k[5], ends)
+        ends, spread = k[0] * size * r[0] * s[0] * problem.buffers.weight_bytes, first_inputs(problem, size, q[0], r[0], s[0])
+        node = Node(k[1], trips, q[1], r[1], s[1], steps * trips, steps * trips, width, k[4], k[5], ends, spread)
         best = found if stride == 1 else seed
         one = node_bound(problem, node, others * factor * choices[begin, 3], choices[begin, 1], most, objective, best)
         found[13] += 1.0
@@ -359,9 +391,8 @@ def start_from(problem: Problem, spans: Any, choices: Any, seed: Any, objective:
         rows[loop] = int(seed[3 + loop])
     k, c, q, r, s = choices[rows[0]], choices[rows[1]], choices[rows[3]], choices[rows[4]], choices[rows[5]]
     steps = k[1] * c[1] * q[1] * r[1] * s[1]
-    smallest = choices[spans[P, 1] - 1, 0]
-    ends = end_bytes(problem.layer, Tile(k[0], c[0], smallest, q[0], r[0], s[0]), problem.buffers, problem.memory)
-    node = Node(k[1], c[1], q[1], r[1], s[1], steps, steps, c[4], k[4], k[5], ends)
+    ends, spread = k[0] * c[0] * r[0] * s[0] * problem.buffers.weight_bytes, first_inputs(problem, c[0], q[0], r[0], s[0])
+    node = Node(k[1], c[1], q[1], r[1], s[1], steps, steps, c[4], k[4], k[5], ends, spread)
     others = problem.unit * problem.layer.n * k[2] * c[2] * q[2] * r[2] * s[2]
     scan(problem, node, spans, choices, rows, others, int(seed[2]), objective, found)
 

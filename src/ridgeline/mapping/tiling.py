@@ -7,18 +7,22 @@ over tiles in some order. The search returns what plain enumeration would, by se
 1. *Orders.* Let T be trip counts, and call a loop moving if T > 1. A tensor is fetched once for every trip of the loops outside
    its innermost moving loop. Look at the innermost moving loop of any order: (a) k: inputs are fetched once, weights T_p·T_q
    times, sums visited T_c·T_r·T_s times; (b) p or q: inputs T_k times, sums T_c·T_r·T_s times, weights at least once; (c) c, r or
-   s: inputs T_k times, weights T_p·T_q times, sums at least once. The orders pqcrs|k, kcrs|pq and kpq|crs attain these. Cycles and
-   energy never fall with traffic, so the three hold an optimum of all 720.
+   s: inputs T_k times, weights T_p·T_q times, sums at least once. The orders pqcrs|k, kcrs|pq and kpq|crs attain these. Nor is
+   any order of the same kind faster: k moves weights and sums, p and q inputs and sums, c, r, s both operands, so a loop of another
+   kind moves all three tensors. There are thus two sorts of step, however the outer loops are ordered, and the fewest in
+   which all move where all loops of the innermost kind are inside. Cycles grow with these and with traffic (a single loop's last
+   tile, counted by itself, only adds), energy with traffic: the three orders hold an optimum of all 720.
 2. *Sizes of one trip count.* Edge tiles are what is left, so traffic depends on trip counts alone: over the tiles of a loop the
    sizes add up to the loop, and windows to stride·(P − T)·T_r + R·T. Of all sizes with one trip count the smallest takes the least
-   room. So ⌈D/⌈D/T⌉⌉ leaves about 2·√D sizes of D. On the array, multiples of the side fold into ⌈D/side⌉ blocks however a loop
-   is cut. Only the loop that streams, in instructions of a fixed length, and rows that take whole words of the bus may be faster in
-   a larger tile of the same trip count: there a size is dropped only for one that is both smaller and no slower.
-3. *The loop p.* For a choice of all others, x trips of p move base + slope·x bytes, and cycles are convex in x (`least_cycles`);
-   energy never falls with x (`on_chip_bytes` falls with no count, and blocks are max(x, ⌈P/side⌉)). The least over real x, from
-   the first that fits, bounds the choice for latency and energy, and the product of the two least bounds their product. Choices
-   whose bound is not below the best found are set aside unseen, and p is walked only while its remainder may be better. Compute
-   enters the bounds without preloads, which only add.
+   room, and cycles take the tiles of a loop as even as their number allows. So ⌈D/⌈D/T⌉⌉ leaves about 2·√D sizes of D. On the
+   array, multiples of the side fold into ⌈D/side⌉ blocks however a loop is cut. Only the loop that streams, in
+   instructions of a fixed length, and rows that take whole words of the bus may be faster in a larger tile of the same trip count:
+   there a size is dropped only for one that is both smaller and no slower.
+3. *The loop p.* For a choice of all others, x trips of p move base + slope·x bytes in steps of the two sorts, and a bound of cycles
+   in closed form grows with x but for the first load, whose least is known (`least_cycles`); energy never falls with x
+   (`on_chip_bytes` falls with no count, and blocks are max(x, ⌈P/side⌉)). Their values at the first x that fits bound the choice
+   for latency and energy, and their product the product. Choices whose bound is not below the best found are set aside unseen,
+   and p is walked only while its remainder may be better. Compute enters the bounds without preloads, which only add.
 4. *A start.* Every fourth choice of k and c is bounded first, and the least of these walked, so that most others fall at once.
 
 Values nearer than 10⁻¹² count as equal (rounding); ties go to the other quantity. `lower_bound` is the least bound set aside, or
@@ -63,12 +67,7 @@ def units(array: Array, dataflow: int) -> tuple[float, ...]:
     >>> units(Array(rows=16.0, columns=8.0), 0)  # weights: k along the columns, c along the rows
     (8.0, 16.0, 1.0, 1.0, 1.0, 1.0)
     """
-    rows, columns = float(array.rows), float(array.columns)
-    if dataflow == tiled.WEIGHT_STATIONARY:
-        return (columns, rows, 1.0, 1.0, 1.0, 1.0)
-    if dataflow == tiled.OUTPUT_STATIONARY:
-        return (columns, 1.0, rows, 1.0, 1.0, 1.0)
-    return (1.0, rows, columns, 1.0, 1.0, 1.0)
+    return tuple(map(float, tiled.array_units(array, dataflow)))
 
 
 def hong_kung(layer: Layer, buffers: Buffers) -> Bytes | None:
