@@ -1,22 +1,29 @@
-"""A step on a chip with a tiled array: every product cut best, everything else at the vector unit's rate, nothing fused.
+"""A step on a chip with a tiled array: every product cut best, functions where the chip runs them, fused where that pays.
 
-Products and vector operations follow one another; inside each, array, transfers and vector unit overlap. A causal mask leaves out
-whole tiles, so that cycles and traffic shrink with the share of a product that is needed.
+Kernels follow one another; inside each, array, transfers and vector unit overlap. A causal mask leaves out whole tiles, so that
+cycles and traffic shrink with the share of a product that is needed. What runs as one kernel is chosen by cost (`epilogue`).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ridgeline.costs.elementwise import vector_time
+from ridgeline.arrays import ceil_divide
 from ridgeline.costs.energy import arithmetic_energy, transfer_energy
 from ridgeline.costs.ideal import Machine, function_counts
-from ridgeline.costs.memory import transfer_time
+from ridgeline.costs.memory import achieved_bandwidth, transfer_time
 from ridgeline.costs.tiled import ORDERS, Layer, Tile, TiledCost, tiled_cost
+from ridgeline.errors import InfeasibleError
 from ridgeline.mapping import tiling
-from ridgeline.mapping.array_machine import ArrayMachine, array_machine
+from ridgeline.mapping.array_machine import ArrayMachine, array_machine, energy_by_component
+from ridgeline.mapping.arrays import Share, tile_shares
+from ridgeline.mapping.attention_step import place_attention
 from ridgeline.mapping.dataflow import TILED
-from ridgeline.quantities import Count, Seconds
+from ridgeline.mapping.epilogue import Fusion, Kernel, Plan, fusion_plans
+from ridgeline.mapping.functions import function_times
+from ridgeline.mapping.row_stationary import RowPart, activates_on_the_way, row_parts, row_total
+from ridgeline.mapping.whole_rows import tile_whole_rows
+from ridgeline.quantities import BytesPerSecond, Count, Seconds
 from ridgeline.results import Cost, Operation, Product, Tiling
 
 
@@ -34,6 +41,13 @@ class Part:
     def time(self) -> Seconds:
         """Time of all repetitions."""
         return self.count * self.cost.cycles / self.machine.clock
+
+    @property
+    def output_tiles(self) -> Count:
+        """Tiles of outputs, of all repetitions."""
+        tile = self.tiling.tile["chip"]
+        cuts = [ceil_divide(getattr(self.layer, loop), tile[loop]) for loop in "kpq"]
+        return self.count * self.layer.n * cuts[0] * cuts[1] * cuts[2]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,65 +75,170 @@ def product_layer(product: Product) -> Layer:
     return Layer(n=m / (p * q), k=n, c=k / (r * s), p=p, q=q, r=r, s=s, stride=stride)
 
 
-def place_step(machine: Machine, operations: Sequence[Operation]) -> list[Placed]:
-    """Place operations one by one; equal products are tiled once.
+def place_step(machine: Machine, operations: Sequence[Operation], fusion: Fusion = "best") -> list[Placed]:
+    """Place a step's operations kernel by kernel; equal products are tiled once.
 
-    Raises `InputError` for a chip whose array is not tiled, and `InfeasibleError` where no tile of a product fits.
+    `fusion`: `best` takes the plan of least time for every run of operations that may be one kernel, `none` fuses nothing, `all`
+    whatever can be. Raises `InputError` for a chip whose array is not tiled or a function that no unit runs, and `InfeasibleError`
+    where no tile of a product fits.
     """
-    tiled = _tile_all(machine, operations)
-    return [_placed(machine, operation, [tiled[id(product)] for product in operation.products]) for operation in operations]
+    if machine.chip.matrix_unit.kind == "row-stationary":
+        layers = {id(product): product_layer(product) for operation in operations for product in operation.products}
+        rows = row_parts(machine, operations, layers)
+        return [_placed_rows(machine, operation, [rows[id(product)] for product in operation.products]) for operation in operations]
+    runs = fusion_plans(machine.chip, operations, fusion)
+    placed = _place_kernels(machine, list(dict.fromkeys(kernel for plans in runs for plan in plans for kernel in plan)))
+    return [one for plans in runs for one in _best_plan(plans, placed)]
 
 
-def _tile_all(machine: Machine, operations: Sequence[Operation]) -> Mapping[int, Part]:
-    """Return the tiled part of every product, by the product's identity: one search for each pair of formats."""
-    by_formats: dict[tuple[str, str], list[Product]] = {}
-    for operation in operations:
-        for product in operation.products:
-            by_formats.setdefault((product.formats[0].name, product.formats[1].name), []).append(product)
-    found: dict[int, Part] = {}
-    for products in by_formats.values():
-        weights, inputs = products[0].formats
-        unit = machine.rate(products[0].formats)
-        on = array_machine(machine.chip, inputs=inputs, weights=weights, compute=unit.format)
-        layers = [product_layer(product) for product in products]
-        best = tiling.tile_batch(layers, on.array, on.buffers, on.searched, energy=on.energy, dataflows=(on.dataflow,))
-        for product, layer, one in zip(products, layers, best, strict=True):
-            tile = Tile(**{name: float(size) for name, size in one.tile["chip"].items()})
-            order, flow = ORDERS.index(one.order["dram"]), TILED.index(one.dataflow)
-            cost = tiled_cost(layer, tile, order, on.array, on.buffers, on.searched, flow)
-            found[id(product)] = Part(layer=layer, count=product.batch * product.share, machine=on, tiling=one, cost=cost)
+def _best_plan(plans: Sequence[Plan], placed: Mapping[Kernel, "Placed | InfeasibleError"]) -> list[Placed]:
+    """Return the kernels of the plan that takes least time; one that does not fit is passed over."""
+    found: list[list[Placed]] = []
+    failure = InfeasibleError("nothing fits")
+    for plan in plans:
+        kernels = [placed[kernel] for kernel in plan]
+        failures = [one for one in kernels if isinstance(one, InfeasibleError)]
+        failure = failures[0] if failures and not found else failure
+        if not failures:
+            found.append([one for one in kernels if isinstance(one, Placed)])
+    if not found:
+        raise failure
+    return min(found, key=lambda kernels: sum(one.time for one in kernels))
+
+
+def _place_kernels(machine: Machine, kernels: Sequence[Kernel]) -> dict[Kernel, "Placed | InfeasibleError"]:
+    """Place every kernel that a plan names, products of one form in one search."""
+    tiled = _tile_all(machine, [kernel for kernel in kernels if not kernel.engine])
+    found: dict[Kernel, Placed | InfeasibleError] = {}
+    for kernel in kernels:
+        try:
+            if kernel.engine:
+                cost, time = place_attention(machine, kernel.operation, kernel.engine)
+                found[kernel] = Placed(operation=kernel.operation, parts=(), cost=cost, time=time)
+            else:
+                found[kernel] = _placed(machine, kernel, [tiled[kernel, index] for index in range(len(kernel.operation.products))])
+        except InfeasibleError as error:
+            found[kernel] = error
     return found
 
 
-def _placed(machine: Machine, operation: Operation, parts: Sequence[Part]) -> Placed:
-    main, vector, lanes = machine.levels[-1], 0.0, function_counts(operation)
-    flops = sum(lanes) + operation.matrix_flops
-    if machine.lane_rate is not None and operation.functions:
-        vector = vector_time(lane=lanes[0], special=lanes[1], lane_rate=machine.lane_rate, special_rate=machine.special_rate)
-    if not parts:
-        moved = transfer_time(bytes=operation.bytes, bandwidth=main.bandwidth)
-        time = {"compute": 0.0, "vector": vector, f"memory.{main.name}": moved, "overhead": 0.0}
-        energy = {} if main.energy is None else {f"memory.{main.name}": transfer_energy(bytes=operation.bytes, energy=main.energy)}
-        cost = Cost(time=time, energy={"compute": 0.0, **energy}, flops=flops, bytes={main.name: operation.bytes})
-        return Placed(operation=operation, parts=(), cost=cost, time=max(vector, moved))
-    compute = sum(part.count * part.cost.compute / part.machine.clock for part in parts)
-    moved = sum(part.count * (part.cost.load + part.cost.store) / part.machine.clock for part in parts)
-    passed = max(sum(part.time for part in parts), vector)
-    time = {"compute": compute, "vector": vector, f"memory.{main.name}": moved, "overhead": passed - max(compute, moved, vector)}
-    traffic = {main.name: sum(part.count * sum(part.tiling.traffic["dram"].values()) for part in parts)}
-    cost = Cost(time=time, energy=_energy(machine, operation, parts), flops=flops, bytes=traffic)
-    return Placed(operation=operation, parts=tuple(parts), cost=cost, time=passed)
+def _placed_rows(machine: Machine, operation: Operation, parts: Sequence[RowPart]) -> Placed:
+    if not parts and not activates_on_the_way(machine.chip, operation):
+        return _placed(machine, Kernel(operation), [])
+    cost, time = row_total(machine.chip, parts, sum(function_counts(operation)) + operation.matrix_flops)
+    return Placed(operation=operation, parts=(), cost=cost, time=time)
+
+
+def _tile_all(machine: Machine, kernels: Sequence[Kernel]) -> dict[tuple[Kernel, int], "Part | InfeasibleError"]:
+    """Return the tiled part of every product of every kernel: one search for products of the same formats and outputs."""
+    alike: dict[tuple[str, str, float, bool], list[tuple[Kernel, int]]] = {}
+    for kernel in kernels:
+        for index, product in enumerate(kernel.operation.products):
+            names = (product.formats[0].name, product.formats[1].name)
+            alike.setdefault((*names, kernel.output_bytes, kernel.rows), []).append((kernel, index))
+    found: dict[tuple[Kernel, int], Part | InfeasibleError] = {}
+    for (_, _, output_bytes, rows), places in alike.items():
+        products = [kernel.operation.products[index] for kernel, index in places]
+        weights, inputs = products[0].formats
+        on = array_machine(machine.chip, inputs=inputs, weights=weights, compute=machine.rate(products[0].formats).format)
+        on = on._replace(buffers=on.buffers._replace(output_bytes=output_bytes))
+        for place, product, share in zip(places, products, _shares(products, on, rows), strict=True):
+            found[place] = share if isinstance(share, InfeasibleError) else _part(product, share, on)
+    return found
+
+
+def _shares(products: Sequence[Product], on: ArrayMachine, rows: bool) -> Sequence[Share | InfeasibleError]:
+    layers = [product_layer(product) for product in products]
+    batches = [product.batch for product in products]
+    if rows:
+        return [tile_whole_rows(layer, batch, on) for layer, batch in zip(layers, batches, strict=True)]
+    try:
+        return tile_shares(layers, batches, on)
+    except InfeasibleError as error:
+        return [error] * len(layers)
+
+
+def _part(product: Product, share: Share, on: ArrayMachine) -> Part:
+    layer, rounds, one = share
+    tile = Tile(**{name: float(size) for name, size in one.tile["chip"].items()})
+    order, flow = ORDERS.index(one.order["dram"]), TILED.index(one.dataflow)
+    cost = tiled_cost(layer, tile, order, on.array, on.buffers, on.searched, flow)
+    return Part(layer=layer, count=rounds * product.share, machine=on, tiling=one, cost=cost)
+
+
+def _placed(machine: Machine, kernel: Kernel, parts: Sequence["Part | InfeasibleError"]) -> Placed:
+    """Return a kernel's cost; raise what kept one of its products from fitting."""
+    operation = kernel.operation
+    tiled = [_fitting(part) for part in parts]
+    if not tiled:
+        return _function_alone(machine, operation)
+    main, functions = machine.levels[-1], function_times(machine, operation)
+    extra = transfer_time(bytes=kernel.extra_bytes, bandwidth=main_rate(machine))
+    compute = sum(part.count * part.cost.compute / part.machine.clock for part in tiled)
+    moved = extra + sum(part.count * (part.cost.load + part.cost.store) / part.machine.clock for part in tiled)
+    passed = max(sum(part.time for part in tiled), moved, functions.vector)
+    if kernel.fused:  # the last tile's sums wait for their functions alone
+        passed = passed + functions.vector / sum(part.output_tiles for part in tiled)
+    time = {"compute": compute, "vector": functions.vector, f"memory.{main.name}": moved}
+    time["overhead"] = passed - max(time.values())
+    traffic = kernel.extra_bytes + sum(part.count * sum(part.tiling.traffic["dram"].values()) for part in tiled)
+    energy = _energy(machine, operation, tiled)
+    if energy and main.energy is not None:
+        name = f"memory.{main.name}"
+        energy[name] = energy.get(name, 0.0) + transfer_energy(bytes=kernel.extra_bytes, energy=main.energy)
+    flops = sum(function_counts(operation)) + operation.matrix_flops
+    cost = Cost(time=time, energy=energy, flops=flops, bytes={main.name: traffic})
+    return Placed(operation=operation, parts=tuple(tiled), cost=cost, time=passed)
+
+
+def _fitting(part: "Part | InfeasibleError") -> Part:
+    if isinstance(part, InfeasibleError):
+        raise part
+    return part
+
+
+def main_rate(machine: Machine) -> BytesPerSecond:
+    """Return the bytes a second that the transfer engine reaches at main memory: its bandwidth, or what is under way a latency."""
+    main, transfer = machine.levels[-1], machine.chip.transfer
+    if main.latency is None or transfer.in_flight is None or transfer.burst is None:
+        return main.bandwidth
+    return achieved_bandwidth(bandwidth=main.bandwidth, in_flight=transfer.in_flight * transfer.burst, latency=main.latency)
+
+
+def _function_alone(machine: Machine, operation: Operation) -> Placed:
+    """Return the cost of functions without a product: on the vector unit beside their transfers, or on the host after them."""
+    main, functions = machine.levels[-1], function_times(machine, operation)
+    moved = transfer_time(bytes=operation.bytes, bandwidth=main_rate(machine))
+    time = {"compute": 0.0, "vector": functions.vector, f"memory.{main.name}": moved, "overhead": 0.0}
+    passed = max(functions.vector, moved)
+    if functions.host > 0.0:
+        time[f"memory.{main.name}"], time["host"], passed = 0.0, functions.host, functions.host
+    energy = {} if main.energy is None else {f"memory.{main.name}": transfer_energy(bytes=operation.bytes, energy=main.energy)}
+    cost = Cost(
+        time=time,
+        energy={**energy, **_vector_energy(machine, operation)},
+        flops=sum(function_counts(operation)),
+        bytes={main.name: operation.bytes},
+    )
+    return Placed(operation=operation, parts=(), cost=cost, time=passed)
 
 
 def _energy(machine: Machine, operation: Operation, parts: Sequence[Part]) -> dict[str, float]:
-    """Return energy by component: arithmetic, main memory, and the memories and registers of the chip together."""
-    if any(part.tiling.energy is None or part.machine.energy is None for part in parts):
+    """Return energy by component: arithmetic, hops and registers of the array, each memory, and the vector unit."""
+    found: dict[str, float] = {}
+    for product, part in zip(operation.products, parts, strict=True):
+        by_component = energy_by_component(machine.chip, machine.rate(product.formats).format, part.tiling)
+        if not by_component:
+            return {}
+        for name, value in by_component.items():
+            found[name] = found.get(name, 0.0) + part.count * value
+    return found | _vector_energy(machine, operation)
+
+
+def _vector_energy(machine: Machine, operation: Operation) -> dict[str, float]:
+    """Return the energy of the functions that the chip's own lanes run; of those sent to the host none is counted."""
+    if machine.lane_energy is None:
         return {}
-    main = machine.levels[-1]
-    whole = sum(part.count * (part.tiling.energy or 0.0) for part in parts)
-    dram = sum(part.count * sum(part.tiling.traffic["dram"].values()) for part in parts) * (main.energy or 0.0)
-    unit = machine.rate(operation.products[0].formats)
-    arithmetic = arithmetic_energy(flops=operation.matrix_flops, energy=unit.energy or 0.0)
-    inside = whole - dram - arithmetic
-    found = {"compute": arithmetic, f"memory.{main.name}": dram}
-    return {**found, "on chip": inside} if inside > 1e-9 * whole else found  # less is rounding: the file gives none
+    own = {name: elements for name, elements in operation.functions.items() if machine.chip.functions.get(name) != "host"}
+    lanes = sum(function_counts(replace(operation, functions=own)))
+    return {"vector": arithmetic_energy(flops=lanes, energy=machine.lane_energy)}

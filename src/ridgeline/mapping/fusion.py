@@ -27,7 +27,7 @@ def fuse(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     fused: list[Operation] = []
     needed: frozenset[str] = frozenset()  # what later groups read before it is written again
     for group in reversed(groups):
-        fused.append(_merge(group, needed) if len(group) > 1 else group[0])
+        fused.append(merge(group, needed) if len(group) > 1 else group[0])
         for operation in reversed(group):
             needed = needed - {tensor.name for tensor in operation.writes} | {tensor.name for tensor in operation.reads}
     return tuple(reversed(fused))
@@ -58,8 +58,8 @@ def _input(operation: Operation) -> str:
     return operation.reads[0].name
 
 
-def _merge(group: Sequence[Operation], needed: frozenset[str]) -> Operation:
-    """Return one operation with the group's products and functions and the tensors that cross its boundary."""
+def merge(group: Sequence[Operation], needed: frozenset[str]) -> Operation:
+    """Return one operation with a group's products and functions and the tensors that cross its boundary."""
     lead = next((one for one in group if one.products), group[0])
     attention = [one for one in group if one.kind == "attention"]
     functions: dict[str, Count] = {}

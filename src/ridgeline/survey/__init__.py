@@ -1,0 +1,1 @@
+"""Published work set beside the models: the case study of the full-stack survey."""
