@@ -186,7 +186,8 @@ def test_a_chip_is_sane(name: str):
     one = chip(name)
     whole = [one.whole(level) for level in one.memory if level.role != "further-tier"]
     bandwidths = [level.bandwidth for level in whole if level.bandwidth is not None]
-    assert bandwidths == sorted(bandwidths, reverse=True)
+    if name != "survey-analytic":  # figure 11 of the survey gives DRAM four times the bandwidth of the buffer
+        assert bandwidths == sorted(bandwidths, reverse=True)
     assert whole[-1].capacity == max(level.capacity for level in whole if level.capacity is not None)
     assert all(1e-9 <= level.latency <= 2e-6 for level in whole if level.latency is not None)
     assert all(1e-14 <= energy <= 1e-10 for energy in one.matrix_unit.energy.values())

@@ -66,6 +66,12 @@ FUNCTIONS: dict[str, list[Case]] = {
         Case({"lane": 4e9, "special": 1e9, "lane_rate": 33e12, "special_rate": 4e12}, work=("lane", "special")),
         Case({"lane": 4e10, "special": 1e9, "lane_rate": 33e12, "special_rate": 4e12}, work=("lane", "special")),
     ],
+    "functions.polynomial_operations": [Case({"lane": 4e6, "special": 1e6}, work=("lane", "special"))],
+    "functions.software_time": [
+        Case({"lane": 4e6, "special": 1e6, "passes": 3e6, "rate": 250e6}, work=("lane", "special", "passes"))
+    ],
+    "functions.conversion_time": [Case({"read": 1e6, "written": 2e6, "rate": 250e6}, work=("read", "written"))],
+    "functions.host_transfer_time": [Case({"bytes": 4e9, "bandwidth": 2e9, "latency": 0.0}, work=("bytes",))],
     "memory.transfer_time": [Case({"bytes": 16e9, "bandwidth": 3.2e12}, work=("bytes",))],
     "memory.bytes_in_flight": [Case({"latency": 600e-9, "bandwidth": 3.35e12})],
     "collective.ops_per_communicated_byte": [Case({"rate": 989e12, "bandwidth": 900e9})],
@@ -98,6 +104,7 @@ FUNCTIONS |= {
         f"systolic.{name}": [Case(GEMM, {"pipelined": one}) for one in (False, True)]
         for name in ("weight_stationary", "input_stationary", "output_stationary", "no_local_reuse")
     },
+    "row_stationary.run_length_bytes": [Case({"bytes": 1e6, "zeros": zeros}, work=("bytes",)) for zeros in (0.1, 0.27)],
     "systolic.temporal": [Case(GEMM | {"depth": 8.5})],
     "systolic.row_stationary": [
         Case(
@@ -106,11 +113,61 @@ FUNCTIONS |= {
         )
     ],
 }
+FUNCTIONS |= {
+    "energy.adder_energy": [Case({"bits": 32.0, "energy": 3.2e-15}, work=("bits",))],
+    "energy.multiplier_energy": [Case({"significand": 8.0, "energy": 3e-15}, work=("significand",))],
+    "energy.float_multiplier_energy": [
+        Case({"significand": 11.0, "energy": 4e-15, "rounding": 54e-15}, work=("significand",)),
+    ],
+    "energy.float_adder_energy": [Case({"significand": 24.0, "energy": 37e-15}, work=("significand",))],
+    "energy.alignment_energy": [Case({"product": 22.0, "window": 24.0, "energy": 37e-15}, work=("product", "window"))],
+    "energy.shifter_energy": [Case({"bits": 24.0, "energy": 1e-15}, work=("bits",))],
+    "energy.divider_energy": [Case({"bits": 32.0, "adder": 3.2e-15, "register": 9e-15}, work=("bits",))],
+    "energy.sram_energy": [Case({"capacity": 262144.0, "width": 16.0, "energy": 4.5e-15})],
+    "energy.wire_energy": [Case({"distance": 1e-4, "voltage": 0.9, "capacitance": 2e-10}, work=("distance",))],
+    "energy.hop_energy": [
+        Case(
+            {"distance": 1e-4, "voltage": 0.9, "capacitance": 2e-10, "read": 1e-14, "write": 2e-14},
+            work=("distance", "read", "write"),
+        )
+    ],
+    "energy.leakage_power": [Case({"area": 1e-6, "density": 2e4}, work=("area",))],
+    "area.adder_area": [Case({"bits": 32.0, "area": 4e-12}, work=("bits",))],
+    "area.multiplier_area": [Case({"significand": 8.0, "area": 3e-12, "adder": 4e-12}, work=("significand",))],
+    "area.float_multiplier_area": [Case({"significand": 11.0, "area": 13e-12}, work=("significand",))],
+    "area.float_adder_area": [Case({"significand": 24.0, "area": 33e-12}, work=("significand",))],
+    "area.alignment_area": [Case({"product": 22.0, "window": 24.0, "area": 33e-12}, work=("product", "window"))],
+    "area.shifter_area": [Case({"bits": 24.0, "area": 2e-12}, work=("bits",))],
+    "area.divider_area": [Case({"bits": 32.0, "adder": 4e-12, "register": 6e-12}, work=("bits",))],
+    "area.register_area": [Case({"bits": 32.0, "area": 6e-12}, work=("bits",))],
+    "area.sram_area": [Case({"bits": 65536.0, "cell": 3e-13, "periphery": 1.3}, work=("bits",))],
+}
+COLLECTIVE = {"bytes": 3.7e6, "count": 12.3, "bandwidth": 4.5e10, "latency": 1e-6}  # away from every step of floors
+FUNCTIONS |= {
+    **{f"collective.{name}": [Case(COLLECTIVE, work=("bytes",))] for name in ("one_shot", "scatter_all_gather", "ring_all_to_all")},
+    "collective.line_all_to_all": [Case(COLLECTIVE | {"bytes": size}, work=("bytes",)) for size in (3.7e6, 3.7e5, 3e3)],
+    **{
+        f"collective.{name}": [Case(COLLECTIVE | {"passes": 2.0}, work=("bytes",))]
+        for name in ("ring", "bidirectional_ring", "line", "halving_doubling", "direct", "binomial_tree")
+    },
+    **{f"collective.{name}": [Case(COLLECTIVE | {"chunks": 9.0}, work=("bytes",))] for name in ("chain", "in_network")},
+    **{
+        f"collective.{name}": [Case(COLLECTIVE | {"chunks": 9.0, "passes": 2.0}, work=("bytes",))]
+        for name in ("binary_tree", "double_tree")
+    },
+    "collective.multicast": [Case(COLLECTIVE | {"senders": senders}, work=("bytes",)) for senders in (1.0, 12.3)],
+    "collective.bisection_time": [Case({"bytes": 3.7e6, "count": 12.0, "bisection": 2e11}, work=("bytes",))],
+    "collective.send_receive": [Case({"bytes": 3.7e6, "hops": 3.0, "bandwidth": 4.5e10, "latency": 1e-6}, work=("bytes",))],
+    "collective.pipeline_chunks": [Case({"bytes": 3.7e6, "depth": 4.0, "bandwidth": 4.5e10, "latency": 1e-6})],
+}
 # Costs of whole operations, whose arguments are specs, have tests of their own below; look-ups compute nothing.
 OF_OPERATIONS = {"ideal.ideal_cost"}
 # Nests of loops take and return named tuples; their batches, monotony and bounds are in test_gemmini and test_tiling.
-OF_NESTS = ("tiled.", "access.")
-LOOK_UPS = {"ideal.function_counts", "rates.operand_format", "rates.compute_rate", "rates.vector_rate"}
+OF_NESTS = ("tiled.", "access.", "row_stationary.")
+# Conversions between nodes take specs, and polynomials fitted in volts have no dimension; parts of a chip take the chip. Their
+# batches, round trips and bounds are in test_scaling, test_energy and test_area.
+OF_SILICON = ("scaling.", "components.")
+LOOK_UPS = {"ideal.function_counts", "rates.operand_format", "rates.compute_rate", "rates.lane_energy", "rates.vector_rate"}
 
 
 @cache
@@ -161,7 +218,7 @@ def symbol_of(hint: Any) -> str:
 
 
 def test_every_cost_function_is_here():
-    here = {name for name in public_functions() if not name.startswith(OF_NESTS)}
+    here = {name for name in public_functions() if not name.startswith((*OF_NESTS, *OF_SILICON))}
     assert here - (FUNCTIONS.keys() | OF_OPERATIONS | LOOK_UPS) == set()
 
 

@@ -127,7 +127,6 @@ def test_a_tile_that_fits_once_is_costed_and_said():
         (["512x768", "gemmini"], "MxKxN"),
         (["0x768x64", "gemmini"], "1 or more"),
         (["512x768x64", "h100-sxm"], "is dot-product, which is not tiled"),
-        (["512x768x64", "eyeriss"], "is row-stationary, which is not tiled"),
         (["512x768x64", "gemmini", "--dataflow", "dot-product"], "does not run 'dot-product'"),
         (["512x768x64", "gemmini", "--dataflow", "weight-stationry"], "unknown dataflow"),
         (["512x768x64", "gemmini", "--objective", "speed"], "latency, energy, edp"),

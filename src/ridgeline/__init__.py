@@ -7,14 +7,21 @@ if TYPE_CHECKING:
     from ridgeline.api import (
         Analysis,
         Mapped,
+        Quantised,
+        Served,
         Thresholds,
         analyze,
+        casestudy,
         count,
+        dequantise,
         load_chip,
         load_model,
         load_precision,
         load_system,
         map_matmul,
+        quantise,
+        serve,
+        signal_to_noise,
         thresholds,
     )
 
@@ -22,14 +29,21 @@ __version__ = "0.1.0"
 __all__ = [
     "Analysis",
     "Mapped",
+    "Quantised",
+    "Served",
     "Thresholds",
     "analyze",
+    "casestudy",
     "count",
+    "dequantise",
     "load_chip",
     "load_model",
     "load_precision",
     "load_system",
     "map_matmul",
+    "quantise",
+    "serve",
+    "signal_to_noise",
     "thresholds",
 ]
 

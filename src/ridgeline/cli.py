@@ -53,7 +53,7 @@ PrecisionName = Annotated[
 def analyze(
     model: ModelName,
     chip: ChipName,
-    phase: Annotated[str | None, typer.Option(help="encode, prefill, decode or generate.")] = None,
+    phase: Annotated[str | None, typer.Option(help="encode, prefill, decode, generate or train.")] = None,
     batch: Annotated[str | None, typer.Option(help=f"Sequences. {Range}")] = None,
     prompt: Annotated[str | None, typer.Option(help=f"New tokens of a prompt. {Range}")] = None,
     context: Annotated[
@@ -66,8 +66,16 @@ def analyze(
     source_tokens: Annotated[str | None, typer.Option(help=f"Encoder tokens that cross-attention reads. {Range}")] = None,
     skew: Annotated[float, typer.Option(help="Zipf exponent of expert popularity; 0 is uniform.")] = 0.0,
     latent: Annotated[str | None, typer.Option(help="Latent attention: absorbed, expanded or cached-expanded.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="Of a train step: sgd, momentum, adam (default), adafactor, adahessian or shampoo.")
+    ] = None,
+    rematerialisation: Annotated[str | None, typer.Option(help="Of a train step: none, selective or full.")] = None,
+    rematerialised: Annotated[str | None, typer.Option(help=f"Share of the layers to which that applies. {Range}")] = None,
+    zero: Annotated[int | None, typer.Option(help="Stage of ZeRO, 0 to 3.")] = None,
+    data_ranks: Annotated[str | None, typer.Option(help=f"Data ranks, each with its own batch. {Range}")] = None,
     precision: PrecisionName = None,
-    level: Annotated[str | None, typer.Option(help="ideal; mapped or simulated for a chip with one array.")] = None,
+    level: Annotated[str | None, typer.Option(help="ideal; mapped or simulated where software manages the memory.")] = None,
+    fusion: Annotated[str, typer.Option(help="At level mapped: best (by cost), none, or all that can be fused.")] = "best",
     residency: Annotated[str, typer.Option(help="Where operands start: cold (main memory) or warm (last-level cache).")] = "cold",
     convention: Annotated[
         str | None, typer.Option(help="Also count by ridgeline, pytorch, survey-encoder or survey-decoder.")
@@ -82,6 +90,7 @@ def analyze(
 
     _check_choice("latent", latent, api.LATENT_FORMS)
     _check_choice("residency", residency, ("cold", "warm"))
+    _check_choice("fusion", fusion, api.FUSIONS)
     _check_suffix("plot", plot, plots.SUFFIXES)
     _check_suffix("report", report, (".html",))
     asked = {
@@ -91,6 +100,8 @@ def analyze(
         "output": output,
         "samples": samples,
         "verified": verified,
+        "rematerialised": rematerialised,
+        "data_ranks": data_ranks,
     }
     scenario: dict[str, Any] = {
         name: _values(name, text) for name, text in (asked | {"acceptance": acceptance, "source_tokens": source_tokens}).items()
@@ -103,9 +114,13 @@ def analyze(
             precision=precision,
             level=level,
             residency="warm" if residency == "warm" else "cold",
+            fusion=fusion,  # pyright: ignore[reportArgumentType]
             progress=progress,
             routing_skew=skew,
             latent=latent,
+            optimizer=optimizer,
+            rematerialisation=rematerialisation,
+            zero=zero,
             **scenario,
         )
     counted = None
@@ -182,6 +197,106 @@ def map_product(
 
 
 @app.command()
+def serve(
+    model: ModelName,
+    chip: ChipName,
+    rate: Annotated[float | None, typer.Option(help="Requests a second.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="A CSV file: arrival time, prompt tokens, output tokens.")] = None,
+    requests: Annotated[int | None, typer.Option(help="Requests to play; default 1000, or the whole trace.")] = None,
+    arrivals: Annotated[str, typer.Option(help="poisson, gamma or bursts.")] = "poisson",
+    variation: Annotated[float, typer.Option(help="Coefficient of variation of the gaps, for gamma.")] = 1.0,
+    burst: Annotated[int, typer.Option(help="Requests a burst.")] = 8,
+    prompt: Annotated[str, typer.Option(help="Tokens: 1024, 128:2048 (uniform) or lognormal:1024,0.8.")] = "1024",
+    output: Annotated[str, typer.Option(help="Tokens, likewise.")] = "128",
+    prefix: Annotated[int, typer.Option(help="Tokens that prompts have in common.")] = 0,
+    groups: Annotated[int, typer.Option(help="Groups of prompts with a common prefix.")] = 1,
+    policy: Annotated[
+        str, typer.Option(help="static, continuous, chunked, prefill-first, decode-first or disaggregated.")
+    ] = "chunked",
+    batch: Annotated[int, typer.Option(help="Sequences at once, at most.")] = 256,
+    token_budget: Annotated[int, typer.Option(help="Tokens a step, at most.")] = 2048,
+    page: Annotated[int, typer.Option(help="Tokens a page of the KV cache.")] = 16,
+    preemption: Annotated[str, typer.Option(help="recompute or swap.")] = "recompute",
+    swap_bandwidth: Annotated[str | None, typer.Option(help="To the host's memory, as in `50 GB/s`.")] = None,
+    replicas: Annotated[int, typer.Option(help="Machines that serve; of a disaggregated service, that decode.")] = 1,
+    prefill_replicas: Annotated[int, typer.Option(help="Machines that compute prompts of a disaggregated service.")] = 1,
+    routing: Annotated[str, typer.Option(help="round-robin, least-outstanding or random.")] = "round-robin",
+    link_bandwidth: Annotated[str | None, typer.Option(help="Between the pools, as in `400 Gbit/s`.")] = None,
+    link_latency: Annotated[str, typer.Option(help="Between the pools, as in `10 us`.")] = "0 s",
+    draft: Annotated[str | None, typer.Option(help="Speculate with this draft model.")] = None,
+    draft_share: Annotated[
+        float | None, typer.Option(help="Speculate with layers that cost this share of a step a drafted token.")
+    ] = None,
+    drafted: Annotated[int | None, typer.Option(help="Tokens drafted a step.")] = None,
+    acceptance: Annotated[float | None, typer.Option(help="Probability that a drafted token is kept.")] = None,
+    ttft: Annotated[str | None, typer.Option(help="Target for goodput, as in `500 ms`.")] = None,
+    tpot: Annotated[str | None, typer.Option(help="Target for goodput, as in `50 ms`.")] = None,
+    precision: PrecisionName = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Write the run over time: FILE.html, .png or .svg.")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Write FILE.json, a time line for Perfetto.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Play requests through MODEL on CHIP: latencies, throughput, goodput, energy."""
+    from ridgeline.api.serving import serve as play
+    from ridgeline.report import panels, serving_plots, serving_records, serving_tables, tables
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    _check_suffix("timeline", timeline, (".json",))
+    quantities = {
+        "swap_bandwidth": (swap_bandwidth, "B/s"),
+        "link_bandwidth": (link_bandwidth, "B/s"),
+        "link_latency": (link_latency, "s"),
+        "ttft": (ttft, "s"),
+        "tpot": (tpot, "s"),
+    }
+    options: dict[str, Any] = {name: _quantity(name, text, unit) for name, (text, unit) in quantities.items()}
+    options |= {"rate": rate, "trace": trace, "requests": requests, "arrivals": arrivals, "variation": variation}
+    options |= {"burst": burst, "prompt": prompt, "output": output, "prefix": prefix, "groups": groups, "seed": seed}
+    options |= {"policy": policy, "most_sequences": batch, "token_budget": token_budget, "page": page}
+    options |= {"preemption": preemption, "replicas": replicas, "prefill_replicas": prefill_replicas, "routing": routing}
+    options |= {"draft": draft, "draft_share": draft_share, "length": drafted, "acceptance": acceptance}
+    with _progress("serving", worth=20_000) as progress:
+        found = play(model, chip, precision=precision, progress=progress, **options)
+    if plot is not None:
+        panels.write_panels(serving_plots.over_time_picture(found), plot)
+    if timeline is not None:
+        serving_plots.write_time_line(found, timeline)
+    if as_json:
+        _print_json(serving_records.serving_record(found))
+        for note in found.notes:
+            _say(f"ridgeline: note: {note}")
+    else:
+        tables.console().print(serving_tables.serving_tables(found))
+    for path in (plot, timeline):
+        if path is not None:
+            _say(f"wrote {path}")
+
+
+@app.command()
+def casestudy(
+    mappings: Annotated[int, typer.Option(help="Random mappings for the statistics of their space.")] = 20_000,
+    plot: Annotated[Path | None, typer.Option(help="Write the pictures: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a CNN accelerator into a transformer accelerator, step by step, beside the survey's figures."""
+    from ridgeline import api
+    from ridgeline.report import case_study, panels, tables
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    _say("computing the stages, fusions and a sample of mappings: some seconds")
+    found = api.casestudy(mappings=mappings)
+    if plot is not None:
+        panels.write_panels(case_study.case_study_picture(found), plot)
+    if as_json:
+        _print_json(case_study.case_study_record(found))
+    else:
+        tables.console().print(case_study.case_study_tables(found))
+    if plot is not None:
+        _say(f"wrote {plot}")
+
+
+@app.command()
 def show(
     kind: Annotated[str | None, typer.Argument(help="chip, model or system.")] = None,
     name: Annotated[str | None, typer.Argument(help="A name of the catalogue, or a file.")] = None,
@@ -214,6 +329,31 @@ def show(
         tables.console().print(tables.spec_table(spec))
 
 
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.csv…", help="Measurements, one a row, in the schema of docs/validation.md.")],
+    rows: Annotated[Path | None, typer.Option(help="Write every row beside its prediction: FILE.csv.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict every row of measurement files, and print the errors by dataset and slice."""
+    from ridgeline.api.validation import validate as judge
+    from ridgeline.report import tables, validation_tables
+    from ridgeline.validation.compare import rows_table
+
+    _check_suffix("rows", rows, (".csv",))
+    found = judge(files)
+    if rows is not None:
+        rows.write_text(rows_table(found.rows), encoding="utf-8")
+    if as_json:
+        _print_json(validation_tables.validation_record(found))
+    else:
+        tables.console().print(validation_tables.validation_table(found))
+    for fault in found.faults:
+        _say(f"ridgeline: not read: {fault}")
+    if rows is not None:
+        _say(f"wrote {rows}")
+
+
 # ---- reading and printing ---------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +365,22 @@ def _values(name: str, text: str | None) -> Any:
 
     values = parse_range(text, name)
     return values if len(values) > 1 or ":" in text or "," in text else values[0]
+
+
+def _quantity(name: str, text: str | None, unit: str) -> float | None:
+    """Return an option's quantity in SI units; a number without a unit is in them already."""
+    if text is None:
+        return None
+    from ridgeline.quantities import parse
+
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return parse(text, unit)
+    except ValueError as error:
+        raise InputError(f"--{name.replace('_', '-')} {text}: {error}") from None
 
 
 def _check_choice(name: str, value: str | None, accepted: tuple[str, ...]) -> None:
@@ -254,13 +410,13 @@ _WORTH_A_BAR = 100_000
 
 
 @contextmanager
-def _progress(name: str) -> Generator[Callable[[int, int], None]]:
+def _progress(name: str, worth: int = _WORTH_A_BAR) -> Generator[Callable[[int, int], None]]:
     """Show a bar on stderr once the work turns out to be long."""
     bar: Any = None
 
     def advance(done: int, points: int) -> None:
         nonlocal bar
-        if points < _WORTH_A_BAR:
+        if points < worth:
             return
         if bar is None:
             from rich.console import Console
@@ -283,7 +439,9 @@ _USAGE_ERROR: Any = next(one for one in typer.BadParameter.__mro__ if one.__name
 
 
 def _command() -> str:
-    return f"{sys.argv[1]} " if len(sys.argv) > 1 and sys.argv[1] in ("analyze", "thresholds", "map", "show") else ""
+    """Return the command that was called, with a space, where it is one."""
+    known = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
+    return f"{sys.argv[1]} " if len(sys.argv) > 1 and sys.argv[1] in known else ""
 
 
 def main() -> None:

@@ -8,16 +8,19 @@ from ridgeline.arrays import is_scalar, maximum, total, where
 from ridgeline.costs.energy import static_energy
 from ridgeline.costs.ideal import Machine, Residency, ideal_cost
 from ridgeline.costs.matmul import ridge
+from ridgeline.costs.rates import with_stream
 from ridgeline.mapping.array_step import place_step
 from ridgeline.mapping.capacity import capacity
+from ridgeline.mapping.epilogue import Fusion
 from ridgeline.mapping.fusion import fuse
+from ridgeline.mapping.training_memory import training_capacity
 from ridgeline.quantities import Bytes, Count, Flops, FlopsPerByte, Joules, Seconds
 from ridgeline.results import Capacity, Cost, Estimate, Operation, OperationEstimate
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
-from ridgeline.workload import convolution, transformer
+from ridgeline.workload import convolution, training, transformer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +36,8 @@ class Totals:
 
 def step_operations(model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision) -> tuple[Operation, ...]:
     """Return the operations of a step before anything is fused."""
+    if scenario.phase == "train":
+        return training.operations(model, scenario, precision)
     if isinstance(model, ConvolutionalModel):
         return convolution.operations(model, scenario, precision)
     return transformer.operations(model, scenario, precision)
@@ -89,20 +94,32 @@ def estimate(
     *,
     level: str = "ideal",
     residency: Residency = "cold",
+    fusion: Fusion = "best",
 ) -> Estimate:
     """Return what a step takes on a chip: any quantity of the chip and the scenario may be an array, and all broadcast.
 
-    Infeasible points are data: `feasible` is a mask and `capacity.shortfall` says how many bytes are missing.
+    `fusion` says which kernels the `mapped` level may join; `ideal` fuses all that its bound allows. Infeasible points are data:
+    `feasible` is a mask and `capacity.shortfall` says how many bytes are missing.
     """
+    precision = with_stream(chip, precision)
     plain = step_operations(model, scenario, precision)
     machine = Machine.of(chip, precision.accumulate, residency)
     operations = fuse(plain) if level == "ideal" else plain
-    if level == "ideal":
-        rows = tuple(operation_estimate(one, cost, cost.lower) for one in operations for cost in (ideal_cost(machine, one),))
+    rows = tuple(operation_estimate(*one) for one in operation_costs(machine, level, operations, fusion))
+    if scenario.phase == "train":
+        held = training_capacity(model, scenario, precision, chip)
     else:
-        rows = tuple(operation_estimate(one.operation, one.cost, one.time) for one in place_step(machine, operations))
-    held = capacity(model, scenario, precision, chip, operations)
+        held = capacity(model, scenario, precision, chip, operations)
     return assemble(machine, level, rows, held, processed_tokens(model, scenario))
+
+
+def operation_costs(
+    machine: Machine, level: str, operations: Sequence[Operation], fusion: Fusion
+) -> list[tuple[Operation, Cost, Seconds]]:
+    """Return every operation as it runs, with its cost and the time that passes, once; `ideal` takes fused operations."""
+    if level == "ideal":
+        return [(one, cost, cost.lower) for one in operations for cost in (ideal_cost(machine, one),)]
+    return [(one.operation, one.cost, one.time) for one in place_step(machine, operations, fusion)]
 
 
 def assemble(machine: Machine, level: str, rows: tuple[OperationEstimate, ...], held: Capacity, tokens: Count) -> Estimate:

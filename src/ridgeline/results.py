@@ -52,6 +52,8 @@ class Product:
     k: Count
     share: Fraction = 1.0
     window: Window | None = None
+    zeros: Fraction = 0.0  # share of the streaming operand's values that are zero
+    output_zeros: Fraction = 0.0  # of the results, once activated
     formats: tuple[NumberFormat, NumberFormat]  # of the stationary operand (weights, keys, values) and of the streaming one
 
     @property
@@ -201,21 +203,40 @@ class Capacity:
     activations: Bytes
     available: Bytes
     level: str
+    fragmentation: Bytes = 0.0  # of the KV cache's pages
+    buffers: Bytes = 0.0  # that collectives receive into
+    moved: Mapping[str, Bytes] = field(default_factory=dict[str, Bytes])  # weights, kv: what of them is in the further tier
+    further: str = ""  # the memory tier beyond main memory that takes what is moved
+    further_available: Bytes = 0.0
+    gradients: Bytes = 0.0  # of a training step
+    optimizer: Bytes = 0.0  # states of a training step, the fp32 copy of the weights included
 
     @property
     def needed(self) -> Bytes:
-        """Bytes that must be resident."""
-        return self.weights + self.kv + self.activations
+        """Bytes that must be resident, in all tiers together."""
+        trained = self.gradients + self.optimizer
+        return self.weights + self.kv + self.activations + self.fragmentation + self.buffers + trained
+
+    @property
+    def in_further(self) -> Bytes:
+        """Bytes in the further tier."""
+        return total(list(self.moved.values()))
+
+    @property
+    def in_main(self) -> Bytes:
+        """Bytes in main memory."""
+        return self.needed - self.in_further
 
     @property
     def shortfall(self) -> Bytes:
         """Bytes that do not fit: 0 where all fits."""
-        return maximum(self.needed - self.available, 0.0 * (self.needed + self.available))
+        beyond, nothing = self.in_further - self.further_available, 0.0 * (self.needed + self.available)
+        return maximum(self.in_main - self.available, nothing) + maximum(beyond, nothing)
 
     @property
     def fits(self) -> Any:
         """Whether all fits, element by element."""
-        return self.needed <= self.available
+        return self.shortfall <= 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

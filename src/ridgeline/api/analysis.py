@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.api.names import load_chip, load_model, load_precision
+from ridgeline.api.names import load_model, load_precision
+from ridgeline.api.plans import Spread, fitting_plan, resolve
 from ridgeline.api.scenarios import make_scenario, scenario_notes
 from ridgeline.api.simulation import simulated_estimate
+from ridgeline.costs.components import is_modelled
 from ridgeline.costs.ideal import Residency
+from ridgeline.costs.rates import compute_rate
 from ridgeline.errors import InfeasibleError, InputError
 from ridgeline.estimate import estimate
-from ridgeline.mapping.dataflow import TILED
+from ridgeline.mapping.dataflow import TEMPORAL, TILED
+from ridgeline.mapping.epilogue import Fusion
+from ridgeline.parallel import estimate_plan
 from ridgeline.quantities import show
 from ridgeline.results import Capacity, Estimate
 from ridgeline.search.space import Grid
@@ -20,8 +25,11 @@ from ridgeline.search.sweep import place
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.number_format import FORMATS
+from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
+from ridgeline.specs.system import System
 
 _MOST_BYTES = 2**31
 
@@ -37,12 +45,18 @@ class Analysis:
     estimate: Estimate
     axes: Mapping[str, Any]
     residency: Residency = "cold"
+    spread: Spread | None = None  # the system and the plan, where there are several chips
+
+    @property
+    def chips(self) -> int:
+        """Chips that the step runs on."""
+        return 1 if self.spread is None else int(self.spread.plan.chips)
 
     @property
     def chips_needed(self) -> Any:
-        """Chips whose memories together hold what the step keeps."""
+        """Chips whose memories together hold what the step keeps; under a plan, as many times what its fullest chip keeps."""
         held = self.estimate.capacity
-        return None if held is None else -(-held.needed // held.available)
+        return None if held is None else -(-held.needed * self.chips // (held.available + held.further_available))
 
     def resource(self, index: float | str) -> str:
         """Return the name of a bound that an array of bounds gives by its index."""
@@ -51,17 +65,22 @@ class Analysis:
 
 def analyze(
     model: Model | ConvolutionalModel | str,
-    chip: Chip | str,
+    chip: Chip | System | str,
     *,
+    count: int | None = None,
+    plan: Plan | str | None = None,
     phase: str | None = None,
     precision: Precision | str | None = None,
     level: str | None = None,
     residency: Residency = "cold",
+    fusion: Fusion = "best",
     progress: Callable[[int, int], None] | None = None,
     **scenario: Any,
 ) -> Analysis:
     """Say what bounds a model on a chip, by how much, for one scenario or for all combinations of several values.
 
+    `chip` may be a system; `plan` says how its chips are used, as in `tp=8,pp=2`, and `count` how many they are.
+    `fusion` says which kernels the level `mapped` may join: `best` by cost, `none`, or `all` that can be.
     `scenario` takes the fields of `Scenario`: batch, prompt, context, output, samples, verified, acceptance, latent …; a list or
     an array of values makes an axis. What is not given takes the usual: decode for a language model, encode for an
     encoder, batch 1, and 2048 tokens or what the model can take.
@@ -72,38 +91,86 @@ def analyze(
     >>> found.estimate.bound
     'memory.hbm'
     """
-    spec, machine = load_model(model), load_chip(chip)
-    formats = load_precision(precision, spec)
+    spec = load_model(model)
+    machine, spread = resolve(chip, count, plan)
+    formats, changed = _formats(precision, spec, machine)
     asked, axes = make_scenario(spec, phase, scenario)
-    level = _level(machine, level)
+    level = _training_level(level) if asked.phase == "train" else _level(machine, level)
     if not axes:
-        found = _estimate(machine, spec, asked, formats, level, residency)
+        found = _estimate(machine, spec, asked, formats, level, residency, fusion, spread)
     else:
-        found = _over_axes(machine, spec, asked, formats, axes, level, residency, progress)
-    notes = (*found.notes, *scenario_notes(spec, asked, axes, scenario))
-    found = replace(found, sources=_used_sources(machine, spec, found), notes=notes)
-    analysis = Analysis(model=spec, chip=machine, scenario=asked, precision=formats, estimate=found, axes=axes, residency=residency)
+        found = _over_axes(machine, spec, asked, formats, axes, level, residency, fusion, progress, spread)
+    notes = (*changed, *(spread.notes if spread else ()), *found.notes, *scenario_notes(spec, asked, axes, scenario))
+    found = replace(found, sources=_used_sources(machine, spec, found) | _network_sources(spread), notes=notes)
+    analysis = Analysis(
+        model=spec,
+        chip=machine,
+        scenario=asked,
+        precision=formats,
+        estimate=found,
+        axes=axes,
+        residency=residency,
+        spread=spread,
+    )
     _require_feasible(analysis)
     return analysis
+
+
+def _formats(precision: Precision | str | None, model: Model | ConvolutionalModel, chip: Chip) -> tuple[Precision, tuple[str, ...]]:
+    """Return the precision asked for; by default the published one, or the chip's widest where it cannot compute that: a note."""
+    formats = load_precision(precision, model)
+    if precision is not None:
+        return formats, ()
+    try:
+        compute_rate(chip, (formats.weights, formats.activations), formats.accumulate)
+    except InputError:
+        widest = max(chip.matrix_unit.rate, key=lambda name: FORMATS[name.partition(":")[0]].bits).partition(":")[0]
+        note = f"{model.name} is published in {formats.name}, which {chip.name} cannot multiply: analysed in {widest}"
+        return Precision.parse(widest), (note,)
+    return formats, ()
+
+
+def _training_level(level: str | None) -> str:
+    if level not in (None, "ideal"):
+        raise InputError(f"level {level!r} is not available for a training step: choose ideal")
+    return "ideal"
 
 
 def _level(chip: Chip, level: str | None) -> str:
     """Return the level of detail: `mapped` as soon as the chip's file has what it needs, else `ideal`."""
     unit, cores = chip.matrix_unit, chip.cores
-    has_array = unit.kind in TILED and len(unit.shape) == 2 and cores is not None and cores.clock is not None
+    has_array = (
+        unit.kind in TILED and len(unit.shape) == 2 and cores is not None and cores.clock is not None and len(chip.memory) > 1
+    )
     single = has_array and (cores is None or cores.count == 1) and unit.count in (None, 1)
-    known = ("ideal", "mapped", "simulated") if single else ("ideal",)
+    software = len(chip.memory) > 1 and not any(one.managed_by == "cache" for one in chip.memory)
+    shared = software and (has_array or (unit.kind in TEMPORAL and len(unit.shape) > 1))  # several arrays, lanes: on request
+    known = ("ideal", "mapped", "simulated") if single or shared else ("ideal",)
+    if unit.kind == "row-stationary" and unit.network:  # without a cycle-level reference
+        single, known = True, ("ideal", "mapped")
     if level is not None and level not in known:
         raise InputError(f"level {level!r} is not available for {chip.name}: choose {', '.join(known)}")
     return level or ("mapped" if single else "ideal")
 
 
 def _estimate(
-    chip: Chip, model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision, level: str, residency: Residency
+    chip: Chip,
+    model: Model | ConvolutionalModel,
+    scenario: Scenario,
+    precision: Precision,
+    level: str,
+    residency: Residency,
+    fusion: Fusion,
+    spread: Spread | None = None,
 ) -> Estimate:
+    if spread is not None:
+        if level == "simulated":
+            raise InputError(f"level {level!r} is of one chip: choose ideal or mapped for a plan")
+        system = replace(spread.system, chip=chip)
+        return estimate_plan(system, model, scenario, precision, spread.plan, level=level, residency=residency, fusion=fusion)
     if level == "simulated":
-        return simulated_estimate(chip, model, scenario, precision, residency)
-    return estimate(chip, model, scenario, precision, level=level, residency=residency)
+        return simulated_estimate(chip, model, scenario, precision, residency, fusion)
+    return estimate(chip, model, scenario, precision, level=level, residency=residency, fusion=fusion)
 
 
 def _over_axes(
@@ -114,7 +181,9 @@ def _over_axes(
     axes: Mapping[str, Any],
     level: str,
     residency: Residency,
+    fusion: Fusion,
     progress: Callable[[int, int], None] | None,
+    spread: Spread | None,
 ) -> Estimate:
     """Estimate block by block and put the blocks together; the breakdown stays with single scenarios."""
     grid = Grid.of(axes)
@@ -125,7 +194,7 @@ def _over_axes(
     for block in grid.blocks() if level == "ideal" else grid.blocks(most=1):
         values = block.values if level == "ideal" else {name: float(one.item()) for name, one in block.values.items()}
         placed_chip, placed_scenario = place(chip, scenario, values)
-        part = replace(_estimate(placed_chip, model, placed_scenario, precision, level, residency), operations=())
+        part = replace(_estimate(placed_chip, model, placed_scenario, precision, level, residency, fusion, spread), operations=())
         part = replace(part, bound=_index(part.bound, part.resources))
         whole = _spread(part, grid.shape) if whole is None else whole
         _write(whole, part, block.place)
@@ -178,17 +247,34 @@ def _require_feasible(analysis: Analysis) -> None:
     short = float(np.min(held.shortfall))
     chips = int(np.min(analysis.chips_needed))
     what = "nothing that was asked fits" if analysis.axes else f"{analysis.model.name} does not fit"
+    whole, remedy = "", f"{chips} chips would hold it"
+    if analysis.spread is not None:
+        better = None if analysis.axes else fitting_plan(analysis.spread, analysis.model, analysis.scenario, analysis.precision)
+        whole = f" under {analysis.spread.plan.text}"
+        remedy = (
+            f"about {chips} chips hold as much" if better is None else f"{better.chips:g} chips would hold it, as {better.text}"
+        )
     raise InfeasibleError(
-        f"{what}: {analysis.chip.name} is {short:.0f} bytes ({show(short, 'B')}) short of memory in {held.level}"
+        f"{what}{whole}: {analysis.chip.name} is {short:.0f} bytes ({show(short, 'B')}) short of memory in {held.level}"
         f"{' at best' if analysis.axes else ''}: it needs {_parts(held)}, and has {show(float(np.min(held.available)), 'B')};"
-        f" {chips} chips would hold it"
+        f" {remedy}"
     )
 
 
+_KINDS = ("weights", "gradients", "optimizer", "kv", "fragmentation", "activations", "buffers")
+
+
 def _parts(held: Capacity) -> str:
-    least = {name: float(np.min(getattr(held, name))) for name in ("weights", "kv", "activations")}
-    names = {"weights": "weights", "kv": "KV cache", "activations": "activations"}
+    least = {name: float(np.min(getattr(held, name))) for name in _KINDS}
+    names = {name: name for name in least} | {"optimizer": "optimizer states", "kv": "KV cache"}
+    names |= {"fragmentation": "unused pages", "buffers": "communication buffers"}
     return ", ".join(f"{show(value, 'B')} of {names[name]}" for name, value in least.items() if value > 0)
+
+
+def _network_sources(spread: Spread | None) -> dict[str, Source]:
+    if spread is None:
+        return {}
+    return {f"{spread.system.name}.{path}": one for path, one in spread.system.sources.items() if path.startswith("tier.")}
 
 
 def _used_sources(chip: Chip, model: Model | ConvolutionalModel, found: Estimate) -> dict[str, Source]:
@@ -197,6 +283,8 @@ def _used_sources(chip: Chip, model: Model | ConvolutionalModel, found: Estimate
     wanted = [f"memory.{level.name}.{name}" for level in chip.memory for name in ("bandwidth", "energy")]
     wanted += [f"memory.{main}.capacity", "package.idle_power", "vector_unit.rate.fp32", "vector_unit.rate.exponential"]
     wanted += [f"matrix_unit.{table}.{name}" for table in ("rate", "energy") for name in found.ridge]
+    if is_modelled(chip):
+        wanted += [path for path in chip.sources if path.startswith("technology.")]
     used = {f"{chip.name}.{path}": chip.sources[path] for path in wanted if path in chip.sources}
     return used | {
         f"{model.name}.{path}": source

@@ -10,9 +10,11 @@ import numpy as np
 from ridgeline.errors import InputError, nearest
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.scenario import LatentForm, Phase, Scenario
+from ridgeline.specs.training import OPTIMIZERS, Rematerialisation, ZeroStage
 
 LATENT_FORMS: tuple[LatentForm, ...] = get_args(LatentForm)
-_COUNTS = ("batch", "prompt", "context", "output", "samples", "verified", "source_tokens")
+_COUNTS = ("batch", "prompt", "context", "output", "samples", "verified", "source_tokens", "data_ranks")
+_OF_TRAINING = ("optimizer", "rematerialisation", "rematerialised", "zero", "data_ranks")
 
 
 def make_scenario(
@@ -44,6 +46,7 @@ def make_scenario(
             _check_count(name, values[name], chosen)
     _check_between("acceptance", values.get("acceptance", 0.0), 1.0)
     _check_between("routing_skew", values.get("routing_skew", 0.0), math.inf)
+    _check_training(values)
     single = {name: value for name, value in values.items() if name not in axes}
     if chosen == "decode" and isinstance(values.get("prompt"), int | float) and "context" not in values:
         single["context"] = max(1, values["prompt"])
@@ -61,11 +64,14 @@ def scenario_notes(
     limit, longest = _context_limit(model, scenario), longest_context(largest)
     if limit is not None and longest > limit:
         found.append(f"{longest:g} tokens are past the {limit:g} that {model.name} was made for")
-    unused = sorted(name for name in _WITHOUT_EFFECT[scenario.phase] if given.get(name) is not None)
+    ignored = _WITHOUT_EFFECT[scenario.phase] + (() if scenario.phase == "train" else _OF_TRAINING)
+    unused = sorted(name for name in ignored if given.get(name) is not None)
     if unused:
         found.append(f"{', '.join(unused)}: without effect in {scenario.phase}")
     if scenario.phase == "decode" and given.get("source_tokens") is None and _reads_source(model):
         found.append("cross-attention is taken to read as many encoder tokens as the context has: --source-tokens says how many")
+    if scenario.phase == "train" and largest.data_ranks > 1:
+        found.append("time is that of one data rank by itself: what ranks send one another is counted in bytes, not in time")
     if largest.verified > 1 and scenario.acceptance is None and "acceptance" not in axes:
         found.append("all verified tokens are counted as kept: --acceptance says how many are")
     return found
@@ -96,7 +102,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
     "prefill": ("output", "verified", "acceptance"),
     "decode": ("output",),
     "generate": ("context",),
-    "train": (),
+    "train": ("context", "output", "samples", "verified", "acceptance"),
 }
 
 
@@ -117,6 +123,15 @@ def _check_together(scenario: Scenario, axes: Mapping[str, Any]) -> None:
     verified, context = np.max(axes.get("verified", scenario.verified)), np.min(axes.get("context", scenario.context))
     if scenario.phase == "decode" and verified > context:
         raise InputError(f"verified {verified:g}: a context of {context:g} tokens does not hold them, the new ones are part of it")
+
+
+def _check_training(values: Mapping[str, Any]) -> None:
+    """Refuse an optimizer, a form of rematerialisation or a stage of ZeRO that there is not, and ranges of them."""
+    for name, known in (("optimizer", tuple(OPTIMIZERS)), ("rematerialisation", get_args(Rematerialisation)), ("zero", get_args(ZeroStage))):
+        value = values.get(name, known[0])
+        if np.ndim(value) or value not in known:
+            raise InputError(f"{name} {value!r}: choose one of {', '.join(map(str, known))}")
+    _check_between("rematerialised", values.get("rematerialised", 1.0), 1.0)
 
 
 def _check_between(name: str, value: Any, most: float) -> None:

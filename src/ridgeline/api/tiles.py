@@ -9,11 +9,14 @@ from ridgeline.costs.rates import compute_rate
 from ridgeline.costs.tiled import ORDERS, Layer, held_bytes
 from ridgeline.errors import InputError
 from ridgeline.mapping.array_machine import ArrayMachine, array_machine
+from ridgeline.mapping.arrays import tile_shares
+from ridgeline.mapping.dataflow import check_dataflow
 from ridgeline.mapping.nest import read_nest
-from ridgeline.mapping.tiling import OBJECTIVES, cost_tiling, product, tile_layer
+from ridgeline.mapping.row_stationary import RowMachine, cost_mapping, letters_of, map_layer, read_mapping, row_machine
+from ridgeline.mapping.tiling import OBJECTIVES, cost_tiling, product
 from ridgeline.quantities import Seconds
 from ridgeline.results import Tiling
-from ridgeline.simulate.product import ProductRun
+from ridgeline.simulate.convolution import NestRun
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.precision import Precision
 
@@ -28,9 +31,9 @@ class Mapped:
     layer: Layer
     chip: Chip
     precision: Precision
-    machine: ArrayMachine
+    machine: ArrayMachine | RowMachine
     tiling: Tiling
-    simulated: ProductRun | None = None
+    simulated: NestRun | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -71,7 +74,9 @@ def map_matmul(
 ) -> Mapped:
     """Return the best tiling of a layer on a chip with an array, over all tile sizes and loop orders, or cost a mapping.
 
-    `mapping` is a loop nest in Timeloop's form. With `simulate` the tiling also runs cycle by cycle, with a time line.
+    Over several arrays the output is cut (`mapping.arrays`); tile and time line are then of the largest share, bytes and energy of
+    all. `mapping` is a loop nest in Timeloop's form; on a row-stationary array, a pass in the papers' letters. With `simulate` the
+    tiling also runs cycle by cycle, with a time line.
 
     Raises `InputError` for a chip without an array that is tiled, a dataflow it does not have, or a mapping that is none of this
     layer, and `InfeasibleError` where nothing fits, naming the buffer and the bytes.
@@ -84,6 +89,8 @@ def map_matmul(
     shape = read_layer(layer) if isinstance(layer, str) else layer
     formats = _precision(precision, machine_chip)
     unit = compute_rate(machine_chip, (formats.weights, formats.activations), formats.accumulate)
+    if (dataflow or machine_chip.matrix_unit.kind) == "row-stationary":
+        return _map_rows(shape, machine_chip, formats, objective=objective, mapping=mapping, simulate=simulate)
     machine = array_machine(
         machine_chip, inputs=formats.activations, weights=formats.weights, compute=unit.format, dataflow=dataflow
     )
@@ -91,21 +98,29 @@ def map_matmul(
         raise InputError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
     notes: list[str] = []
     if mapping is None:
-        found = tile_layer(
-            shape,
-            machine.array,
-            machine.buffers,
-            machine.searched,
-            energy=machine.energy,
-            dataflows=(machine.dataflow,),
-            objective=objective,
-        )
+        share, _, found = tile_shares([shape], [1.0], machine, objective=objective)[0]
+    elif machine.arrays > 1:
+        raise InputError(f"a mapping is of one array, and {machine_chip.name} has {machine.arrays:g}: leave it out")
     else:
-        found = _given(mapping, shape, machine, notes)
-    run = simulate_tiling(shape, found, machine, spans=True) if simulate else None
+        share, found = shape, _given(mapping, shape, machine, notes)
+    run = simulate_tiling(share, found, machine, spans=True) if simulate else None
     return Mapped(
         layer=shape, chip=machine_chip, precision=formats, machine=machine, tiling=found, simulated=run, notes=tuple(notes)
     )
+
+
+def _map_rows(layer: Layer, chip: Chip, formats: Precision, *, objective: str, mapping: str | None, simulate: bool) -> Mapped:
+    """Map a layer on a row-stationary array, by search or as given."""
+    if simulate:
+        raise InputError(f"{chip.name}: a row-stationary array has no cycle-level simulation: leave out the time line")
+    check_dataflow(chip.matrix_unit, "row-stationary")
+    unit = compute_rate(chip, (formats.weights, formats.activations), formats.accumulate)
+    machine = row_machine(chip, inputs=formats.activations, weights=formats.weights, compute=unit.format)
+    if mapping is None:
+        found = map_layer(layer, machine, objective=objective)
+    else:
+        found = cost_mapping(layer, read_mapping(mapping, layer), machine)
+    return Mapped(layer=layer, chip=chip, precision=formats, machine=machine, tiling=found, notes=(f"pass {letters_of(found)}",))
 
 
 def _given(mapping: str, layer: Layer, machine: ArrayMachine, notes: list[str]) -> Tiling:

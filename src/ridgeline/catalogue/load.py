@@ -11,8 +11,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ridgeline.errors import InputError, UnknownNameError, nearest
-from ridgeline.quantities import convert
+from ridgeline.catalogue.silicon import technology_of
+from ridgeline.errors import InputError, UnitError, UnknownNameError, nearest
+from ridgeline.quantities import Unit, convert
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip, MatrixUnit, MemoryLevel
 from ridgeline.specs.model import ConvolutionalModel, Model
@@ -68,8 +69,13 @@ def aliases(raw: Mapping[str, Any]) -> list[str]:
 def chip(name: str) -> Chip:
     """Return a chip by name, alias or path of a `.toml` file."""
     path = find("chips", name)
-    found: Chip = _read(path, Chip, check=_chip_faults)
+    found: Chip = _read(path, Chip, _without_technology, _chip_faults)
     return _with_defaults(found)
+
+
+def _without_technology(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a chip's data without what no file states: its technology follows from its node."""
+    return {key: value for key, value in data.items() if key != "technology"}
 
 
 def model(name: str) -> Model | ConvolutionalModel:
@@ -300,6 +306,7 @@ def _tables(data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _chip_faults(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield what types cannot tell of a chip: formats that do not exist, no memory, no rates."""
+    yield from _silicon_faults(data)
     rates = 0
     for unit, table in (
         ("matrix_unit", "rate"),
@@ -320,6 +327,30 @@ def _chip_faults(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"missing key `memory.{held[-1].get('name', len(held) - 1)}.{name}`: the last memory holds the model"
     if not rates:
         yield "missing key `matrix_unit.rate`: a chip needs the dense peak of at least one format"
+
+
+def _silicon_faults(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a chip's silicon: a size that is no process node, a supply outside its node's range."""
+    if "technology" in data:
+        yield "unknown key `technology`: it follows from `package.node`"
+    package = next(iter(_tables(data, "package")), {})
+    node, supply, process = (package.get(name) for name in ("node", "voltage", "process"))
+    try:
+        if node is None:
+            return
+        found = technology_of(Unit("m").read(node), process if isinstance(process, str) else None)[0].node
+    except UnitError:
+        return  # reported when the node itself is read
+    except InputError as error:
+        yield f"`package.node`: {error}"
+        return
+    try:
+        volts = None if supply is None else Unit("V").read(supply)
+    except UnitError:
+        return  # as above
+    if volts is not None and not found.lowest <= volts <= found.highest:
+        accepted = f"accepted are {found.lowest:g} to {found.highest:g} V"
+        yield f"`package.voltage`: {volts:g} V is outside the range in which the scaling of {found.name} holds; {accepted}"
 
 
 def _model_faults(data: Mapping[str, Any]) -> Iterator[str]:
@@ -375,9 +406,19 @@ def technology() -> dict[tuple[str, str], list[Technology]]:
 def _with_defaults(chip: Chip) -> Chip:
     """Return the chip with energies that its file leaves out taken from its memory technology and its node."""
     sources = dict(chip.sources)
+    chip = _with_technology(chip, sources)
     memory = tuple(_memory_energy(level, sources) for level in chip.memory)
     unit = _matrix_energy(chip, sources)
     return replace(chip, memory=memory, matrix_unit=unit, sources=sources)
+
+
+def _with_technology(chip: Chip, sources: dict[str, Source]) -> Chip:
+    """Return the chip with the technology of its node, where the file says one."""
+    if chip.package.node is None:
+        return chip
+    technology, said = technology_of(chip.package.node, chip.package.process)
+    sources |= said
+    return replace(chip, technology=technology)
 
 
 def _memory_energy(level: MemoryLevel, sources: dict[str, Source]) -> MemoryLevel:
@@ -392,6 +433,8 @@ def _matrix_energy(chip: Chip, sources: dict[str, Source]) -> MatrixUnit:
     """Return the matrix unit with the energy of its family where that is known, else of its node."""
     unit, node = chip.matrix_unit, chip.package.node
     energy = dict(unit.energy)
+    if chip.kind == "asic":
+        return unit  # an array of its own: its parts follow from its node; the table holds fits to processors at their power limit
     for name in unit.rate:
         kind = f"matrix-unit {_ENERGY_CLASS.get(name, name)}"
         rows = technology().get((f"{kind} {chip.family}", "energy per FLOP"), [])

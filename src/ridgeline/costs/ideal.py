@@ -9,11 +9,12 @@ from functools import cache
 from typing import Literal
 
 from ridgeline.arrays import where
+from ridgeline.costs.components import powered
 from ridgeline.costs.elementwise import vector_time
 from ridgeline.costs.energy import arithmetic_energy, transfer_energy
 from ridgeline.costs.matmul import compute_time
 from ridgeline.costs.memory import transfer_time
-from ridgeline.costs.rates import ComputeRate, compute_rate, operand_format, vector_rate
+from ridgeline.costs.rates import ComputeRate, compute_rate, lane_energy, operand_format, vector_rate
 from ridgeline.quantities import Bytes, Count, Flops, FlopsPerSecond, JoulesPerFlop
 from ridgeline.results import Cost, Operation
 from ridgeline.specs.chip import Chip, MemoryLevel
@@ -38,10 +39,11 @@ class Machine:
 
     @classmethod
     def of(cls, chip: Chip, accumulate: NumberFormat | None = None, residency: Residency = "cold") -> "Machine":
-        """Look up the rates of a chip."""
+        """Look up the rates of a chip, and the energies that its file leaves out."""
+        chip = powered(chip)
         inside = [chip.whole(level) for level in chip.memory if level.role != "further-tier" and level.bandwidth is not None]
         lane, special = vector_rate(chip)
-        return cls(chip, accumulate, residency, tuple(inside), lane, special, chip.vector_unit.energy.get("fp32"), {})
+        return cls(chip, accumulate, residency, tuple(inside), lane, special, lane_energy(chip), {})
 
     def rate(self, formats: tuple[NumberFormat, NumberFormat]) -> ComputeRate:
         """Return the unit that multiplies two formats."""

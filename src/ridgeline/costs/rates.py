@@ -1,12 +1,13 @@
 """Which unit of a chip does what, and how fast: the format that a product is computed in, and the rate of vector functions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ridgeline.errors import InputError
 from ridgeline.quantities import FlopsPerSecond, JoulesPerFlop
 from ridgeline.specs.chip import Chip
-from ridgeline.specs.number_format import NumberFormat
+from ridgeline.specs.number_format import FORMATS, NumberFormat
+from ridgeline.specs.precision import Precision
 
 _FLOATS = ("fp4-e2m1", "fp6", "fp8-e4m3", "fp8-e5m2", "bf16", "fp16", "tf32", "fp32", "fp64")
 _SIXTEEN = ("bf16", "fp16", "tf32", "fp32")
@@ -34,6 +35,9 @@ _LADDER: Mapping[str, tuple[str, ...]] = {
     "ternary": ("ternary", "int2", "int4", "int8", *_SIXTEEN),
     "binary": ("binary", "ternary", "int2", "int4", "int8", *_SIXTEEN),
 }
+
+
+_LANES = ("fp32", "bf16", "fp16", "int32", "int8")  # what lanes compute in, the first that a chip has
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +82,36 @@ def compute_rate(chip: Chip, formats: tuple[NumberFormat, NumberFormat], accumul
     raise InputError(f"{chip.name} has no unit that multiplies {wanted}; it has {known}: choose one with --precision")
 
 
+def lane_energy(chip: Chip) -> JoulesPerFlop | None:
+    """Return the energy of a lane operation, in fp32 where the chip gives it; None where it gives none."""
+    energy = chip.vector_unit.energy
+    return next((energy[name] for name in _LANES if name in energy), None)
+
+
 def vector_rate(chip: Chip) -> tuple[FlopsPerSecond | None, FlopsPerSecond | None]:
     """Return the rates of lane operations (fp32 where the chip has it) and of special functions; None where unknown.
 
     The lanes' stated rate counts a fused multiply-add as two; taking it whole keeps the time a lower bound.
     """
     rates = {**chip.matrix_unit.rate, **chip.vector_unit.rate} if chip.matrix_unit.kind == "simd" else chip.vector_unit.rate
-    lane = next((rates[name] for name in ("fp32", "bf16", "fp16", "int32", "int8") if name in rates), None)
+    lane = next((rates[name] for name in _LANES if name in rates), None)
     if lane is None:
         return None, rates.get("exponential")
     return lane, rates.get("exponential", lane)
+
+
+def with_stream(chip: Chip, precision: Precision) -> Precision:
+    """Return a precision whose wide format a chip has: one that computes in integers alone keeps sums as they accumulate.
+
+    >>> from ridgeline.specs.chip import Chip, MatrixUnit
+    >>> with_stream(Chip(name="array", matrix_unit=MatrixUnit(rate={"int8": 512e9})), Precision.parse("int8")).stream.name
+    'int32'
+    """
+    formats = {name.partition(":")[0] for name in (*chip.matrix_unit.rate, *chip.vector_unit.rate)} - {"exponential"}
+    if (
+        precision.wide is not None
+        or precision.activations.kind != "integer"
+        or any(FORMATS[one].kind == "float" for one in formats)
+    ):
+        return precision
+    return replace(precision, wide=FORMATS[precision.activations.accumulate])

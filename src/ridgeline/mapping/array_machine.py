@@ -1,12 +1,15 @@
 """A chip as the array machine that nests of loops run on: array, buffers, path to memory, energies, all in cycles and bytes."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ridgeline.costs.access import AccessEnergy
+from ridgeline.costs.components import element_energy, is_modelled, powered
 from ridgeline.costs.tiled import Array, Buffers, Memory
 from ridgeline.errors import InputError
-from ridgeline.mapping.dataflow import TILED, check_dataflow
-from ridgeline.quantities import Bytes, Hertz, Seconds
+from ridgeline.mapping.dataflow import TEMPORAL, TILED, check_dataflow, lanes_as_array
+from ridgeline.quantities import Bytes, Count, Hertz, Joules, Seconds
+from ridgeline.results import Tiling
 from ridgeline.specs.chip import Chip, MemoryLevel
 from ridgeline.specs.number_format import FORMATS, NumberFormat
 
@@ -20,6 +23,8 @@ class ArrayMachine(NamedTuple):
     energy: AccessEnergy | None
     dataflow: str
     clock: Hertz
+    arrays: float = 1.0  # identical ones; everything above is one array's share
+    skewed: bool = True  # operands pass from element to element; False: lanes that get them at once
 
     @property
     def searched(self) -> Memory:
@@ -32,13 +37,16 @@ def array_machine(
 ) -> ArrayMachine:
     """Return the machine that a chip is for products of two formats, computed in a format.
 
-    Needed are a clock, an array of rows and columns with a dataflow that is tiled, and on-chip memory: a scratchpad or buffer for
-    inputs and weights, and an accumulator for sums (one memory for all is halved). Raises `InputError` for what is missing.
+    Needed are a clock, an array of rows and columns with a dataflow that is tiled (or a temporal unit, which is one without skew,
+    beside memories that software manages), and on-chip memory: a scratchpad or buffer for inputs and weights, and an
+    accumulator for sums (one memory for all is halved). Of several arrays each has an equal share of
+    on-chip memory and of the bandwidth to main memory. Raises `InputError` for what is missing.
     """
     unit = chip.matrix_unit
     chosen = dataflow or unit.kind
     check_dataflow(unit, chosen)
-    if chosen not in TILED:
+    lanes = chosen in TEMPORAL and not _caches(chip)
+    if chosen not in TILED and not lanes:
         what = f"dataflow {dataflow!r} is" if dataflow else f"{chip.name} is {unit.kind}, which is"
         raise InputError(f"{what} not tiled: choose one of {', '.join(TILED)}")
     if chip.cores is None or chip.cores.clock is None:
@@ -47,28 +55,47 @@ def array_machine(
         raise InputError(
             f"{chip.name}: an array of {' × '.join(map(str, unit.shape)) or 'no'} elements computes nothing: rows and columns"
         )
+    rows, columns, flow = lanes_as_array(unit) if lanes else (unit.shape[0], unit.shape[1], chosen)
     arrays = chip.cores.count * (1 if unit.count is None else unit.count)
     if arrays != 1:
-        raise InputError(f"{chip.name} has {arrays:g} arrays: a product is mapped on one, over several it is not yet")
+        _check_several(chip, arrays)
     accumulate = FORMATS[FORMATS[compute].accumulate]
-    clock = _step_rate(chip, chip.cores.clock, compute)
+    clock = _step_rate(chip, chip.cores.clock, compute, arrays * rows * columns)
+    array = _array(chip, clock, flow)
     return ArrayMachine(
-        array=_array(chip, clock, chosen),
-        buffers=_buffers(chip, inputs, weights, accumulate),
-        memory=_memory(chip, clock),
-        energy=_energy(chip, compute),
-        dataflow=chosen,
+        array=array._replace(rows=float(rows), columns=float(columns), preload=0.0, fill=0.0) if lanes else array,
+        buffers=_buffers(chip, inputs, weights, accumulate, arrays),
+        memory=_memory(chip, clock, arrays),
+        energy=access_energy(chip, compute),
+        dataflow=flow,
         clock=clock,
+        arrays=float(arrays),
+        skewed=not lanes,
     )
 
 
-def _step_rate(chip: Chip, clock: Hertz, compute: str) -> Hertz:
-    """Return the steps a second of the array in a format: its clock, or fewer where the format's peak is lower than that."""
+def _caches(chip: Chip) -> list[str]:
+    return [level.name for level in chip.memory if level.managed_by == "cache"]
+
+
+def _check_several(chip: Chip, arrays: Count) -> None:
+    """Raise `InputError` where arrays cannot have shares of the memories: no whole number of them, or a cache between them."""
+    if arrays < 1 or arrays != int(arrays):
+        raise InputError(f"{chip.name} has {arrays:g} arrays: a product is cut over a whole number of them, at least 1")
+    if cached := _caches(chip):
+        raise InputError(
+            f"{chip.name} has {arrays:g} arrays behind a cache ({', '.join(cached)}): "
+            "a product is cut over several where all on-chip memory is managed by software"
+        )
+
+
+def _step_rate(chip: Chip, clock: Hertz, compute: str, elements: Count) -> Hertz:
+    """Return the steps a second of all elements in a format: the clock, or what the format's own peak is."""
     rate = chip.matrix_unit.rate.get(compute, chip.vector_unit.rate.get(compute))
     if rate is None:
         return clock
-    stated = rate / (2.0 * chip.matrix_unit.shape[0] * chip.matrix_unit.shape[1])
-    return clock if stated > 0.98 * clock else stated  # a peak is stated to 2 %
+    stated = rate / (2.0 * elements)
+    return clock if abs(stated - clock) < 0.02 * clock else stated  # a peak is stated to 2 %
 
 
 def _array(chip: Chip, clock: Hertz, dataflow: str) -> Array:
@@ -89,11 +116,11 @@ def _cycles(time: Seconds | None, clock: Hertz) -> float:
     return 0.0 if time is None else time * clock
 
 
-def _buffers(chip: Chip, inputs: NumberFormat, weights: NumberFormat, accumulate: NumberFormat) -> Buffers:
+def _buffers(chip: Chip, inputs: NumberFormat, weights: NumberFormat, accumulate: NumberFormat, arrays: Count) -> Buffers:
     scratchpad, accumulator = on_chip(chip)
     return Buffers(
-        scratchpad=scratchpad,
-        accumulator=accumulator,
+        scratchpad=scratchpad / arrays,
+        accumulator=accumulator / arrays,
         input_bytes=inputs.bytes_per_value,
         weight_bytes=weights.bytes_per_value,
         output_bytes=inputs.bytes_per_value,
@@ -116,12 +143,12 @@ def _capacity(levels: list[MemoryLevel]) -> float:
     return float(sum(level.capacity for level in levels if level.capacity is not None))
 
 
-def _memory(chip: Chip, clock: Hertz) -> Memory:
+def _memory(chip: Chip, clock: Hertz, arrays: Count) -> Memory:
     main, transfer = chip.main_memory, chip.transfer
     return Memory(
-        bytes_per_cycle=main.bandwidth / clock,
+        bytes_per_cycle=main.bandwidth / clock / arrays,
         latency=_cycles(main.latency, clock),
-        in_flight=float("inf") if transfer.in_flight is None else float(transfer.in_flight),
+        in_flight=float("inf") if transfer.in_flight is None else float(transfer.in_flight) / arrays,
         burst=64.0 if transfer.burst is None else float(transfer.burst),
         word=1.0 if transfer.word is None else float(transfer.word),
         start=_cycles(transfer.cost_per_tile, clock),
@@ -130,16 +157,50 @@ def _memory(chip: Chip, clock: Hertz) -> Memory:
     )
 
 
-def _energy(chip: Chip, compute: str) -> AccessEnergy | None:
-    """Return the energies that the chip gives; None without those of its main memory and of its arithmetic."""
+def access_energy(chip: Chip, compute: str) -> AccessEnergy | None:
+    """Return the energy of an access at each place: what the chip's file gives, else what follows from its node.
+
+    None without that of main memory or of arithmetic. A systolic element hands operands and sums on at every multiply-accumulate:
+    that is part of `mac` there; a row-stationary mapping counts hops itself, by `network`.
+    """
+    chip = powered(chip)
     main, arithmetic = chip.main_memory.energy, chip.matrix_unit.energy.get(compute)
     if main is None or arithmetic is None:
         return None
-    by_role = {level.role: level.energy for level in chip.memory if level.energy is not None}
+    by_role = {level.role: level.energy for level in reversed(chip.memory) if level.energy is not None}
+    element = element_energy(chip, FORMATS[compute]) if is_modelled(chip) else None
     return AccessEnergy(
         dram=main,
-        scratchpad=by_role.get("scratchpad", by_role.get("buffer", 0.0)),
+        scratchpad=by_role.get("scratchpad", by_role.get("buffer", by_role.get("cache", 0.0) if element else 0.0)),
         accumulator=by_role.get("accumulator", 0.0),
-        register=by_role.get("registers", 0.0),
-        mac=2.0 * arithmetic,
+        register=by_role.get("registers", 0.0) if element is None else element.register,
+        mac=2.0 * arithmetic if element is None else element.arithmetic + element.hops,
+        network=0.0 if element is None else element.network,
     )
+
+
+def energy_by_component(chip: Chip, compute: str, tiling: Tiling) -> Mapping[str, Joules]:
+    """Return the energy of a tiled nest by component; the components add up to the tiling's energy.
+
+    Arithmetic, network and registers of the array, and each memory; `compute` is the whole array where the chip gives one number.
+    """
+    energy = access_energy(chip, compute)
+    if energy is None or tiling.energy is None or tiling.dataflow not in TILED:
+        return {}
+    element = element_energy(chip, FORMATS[compute]) if is_modelled(chip) else None
+    moved = {level: sum(tensors.values()) for level, tensors in tiling.traffic.items()}
+    found: dict[str, Joules] = {}
+    if energy.register:
+        found["registers"] = energy.register * moved["registers"]
+    for place, roles in (("accumulator", ("accumulator",)), ("scratchpad", ("scratchpad", "buffer", "cache"))):
+        names = [
+            level.name for role in roles for level in chip.memory if level.role == role and level.name != chip.main_memory.name
+        ]
+        if getattr(energy, place) and names:
+            found[f"memory.{names[0]}"] = getattr(energy, place) * moved[place]
+    found[f"memory.{chip.main_memory.name}"] = energy.dram * moved["dram"]
+    array = tiling.energy - sum(found.values())  # of the multiply-accumulates
+    if element is None:
+        return {"compute": array, **found}
+    share = element.arithmetic / (element.arithmetic + element.hops)
+    return {"arithmetic": array * share, "network": array * (1.0 - share), **found}

@@ -1,11 +1,18 @@
-"""What has to be resident in main memory: weights, KV cache, activations."""
+"""What has to be resident in a chip's memory tiers: weights, KV cache with its pages, activations, communication buffers."""
 
-from ridgeline.arrays import maximum, minimum
-from ridgeline.quantities import Bytes, Count
-from ridgeline.results import Capacity, Operation
-from ridgeline.specs.chip import Chip
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ridgeline.arrays import is_zero, maximum, minimum
+from ridgeline.costs.memory import transfer_time
+from ridgeline.costs.parallel import mean_page_waste, paged_tokens
+from ridgeline.errors import InputError
+from ridgeline.quantities import Bytes, Count, Seconds
+from ridgeline.results import Capacity, Operation, Role
+from ridgeline.specs.chip import Chip, MemoryLevel
 from ridgeline.specs.model import ConvolutionalModel, Layer, Model
 from ridgeline.specs.number_format import FORMATS
+from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import LatentForm, Scenario
 from ridgeline.workload.attention import latent_cache_width
@@ -90,7 +97,7 @@ def _tokens_at_end(model: Model, scenario: Scenario) -> Count:
     return scenario.context
 
 
-def activation_bytes(operations: tuple[Operation, ...]) -> Bytes:
+def activation_bytes(operations: Sequence[Operation]) -> Bytes:
     """Bytes of activations that live at once: the largest sum of inputs and outputs of one operation."""
     largest: Bytes = 0.0
     for operation in operations:
@@ -98,20 +105,91 @@ def activation_bytes(operations: tuple[Operation, ...]) -> Bytes:
     return largest
 
 
+def fragmentation_bytes(model: Model, scenario: Scenario, precision: Precision, page: Count, waste: str = "mean") -> Bytes:
+    """Bytes of a paged KV cache that hold no token: the rest of each sequence's last page, over all layers.
+
+        Σ layers sequences · (⌈tokens / page⌉ · page − tokens) · bytes   [kwon2023pagedattention] §4.3
+
+    With `mean` the last page has (page − 1) / 2 free tokens. Layers with a window keep pages for their window. Recurrent states and
+    cross-attention have no pages.
+    """
+    if is_zero(page) or not model.decoder or scenario.phase == "encode":
+        return 0.0
+    tokens = _tokens_at_end(model, scenario)
+    found: Bytes = 0.0
+    for layer in model.decoder:
+        if layer.attention is not None:
+            held = tokens if layer.attention.window is None else minimum(tokens, layer.attention.window)
+            free = mean_page_waste(page=page) if waste == "mean" else paged_tokens(tokens=held, page=page) - held
+            bytes_each = _token_bytes(layer, precision, scenario.latent or "absorbed")
+            found = found + layer.count * scenario.batch * free * bytes_each
+    return found
+
+
+def place_in_tiers(held: Capacity, chip: Chip, offload: Sequence[str]) -> Capacity:
+    """Move what does not fit in main memory to the chip's further tier, kind by kind in the order given, no more than is needed.
+
+    Raises `InputError` for a chip whose file has no further tier with capacity and bandwidth.
+    """
+    if not offload:
+        return held
+    tier = further_tier(chip)
+    if tier is None:
+        raise InputError(f"offload={'+'.join(offload)}: {chip.name} has no further-tier memory with a capacity and a bandwidth")
+    excess = maximum(held.needed - held.available, 0.0 * (held.needed + held.available))
+    moved: dict[str, Bytes] = {}
+    for name in offload:
+        moved[name] = minimum(excess, getattr(held, name))
+        excess = excess - moved[name]
+    return replace(held, moved=moved, further=tier.name, further_available=tier.capacity)
+
+
+def further_tier(chip: Chip) -> MemoryLevel | None:
+    """Return the memory beyond the main memory, whole chip; None where the file has none or lacks its capacity or bandwidth."""
+    tiers = [chip.whole(level) for level in chip.memory if level.role == "further-tier"]
+    return next((one for one in tiers if one.capacity is not None and one.bandwidth is not None), None)
+
+
+def moved_time(held: Capacity, chip: Chip, operation: Operation) -> Seconds:
+    """Time in which an operation's share of what lies in the further tier comes over; parts are read evenly from both tiers."""
+    tier = further_tier(chip)
+    if tier is None or not held.moved:
+        return 0.0
+    read: Bytes = 0.0
+    roles: tuple[tuple[str, Role], ...] = (("weights", "weight"), ("kv", "kv"))
+    for name, role in roles:
+        if name in held.moved:
+            whole = maximum(getattr(held, name), 1e-300 + 0.0 * held.needed)
+            read = read + operation.bytes_of(role) * held.moved[name] / whole
+    return transfer_time(bytes=read, bandwidth=tier.bandwidth)
+
+
 def capacity(
     model: Model | ConvolutionalModel,
     scenario: Scenario,
     precision: Precision,
     chip: Chip,
-    operations: tuple[Operation, ...],
+    operations: Sequence[Operation],
+    *,
+    plan: Plan | None = None,
+    ranks: int = 1,
+    buffers: Bytes = 0.0,
 ) -> Capacity:
-    """Return what the step keeps in the chip's main memory, against its capacity."""
+    """Return what the step keeps in a chip's memory tiers, against their capacities.
+
+    `model` and `scenario` are what one chip holds; `ranks` share each sequence's cache; `plan` has its pages and what may move.
+    """
     level = chip.main_memory
-    kv = cache_bytes(model, scenario, precision) if isinstance(model, Model) else 0.0
-    return Capacity(
+    plan = Plan() if plan is None else plan
+    kv = cache_bytes(model, scenario, precision) / ranks if isinstance(model, Model) else 0.0
+    torn = fragmentation_bytes(model, scenario, precision, plan.page, plan.page_waste) if isinstance(model, Model) else 0.0
+    held = Capacity(
         weights=weight_bytes(model, precision),
         kv=kv,
         activations=activation_bytes(operations),
         available=level.capacity,
         level=level.name,
+        fragmentation=torn,
+        buffers=buffers,
     )
+    return place_in_tiers(held, chip, plan.offload)

@@ -15,6 +15,7 @@ _SPATIAL: Mapping[str, Callable[..., ArrayCost]] = {
     "no-local-reuse": systolic.no_local_reuse,
 }
 TILED = ("weight-stationary", "output-stationary", "input-stationary")  # in the order that costs.tiled numbers them
+TEMPORAL = ("simd", "dot-product")
 DATAFLOWS = (*_SPATIAL, "row-stationary", "dot-product", "simd")
 
 
@@ -50,6 +51,28 @@ def array_cost(
         )
     depth = unit.shape[2] if len(unit.shape) > 2 else 1
     return systolic.temporal(m=m, n=n, k=k, rows=rows, columns=columns, depth=depth)
+
+
+def lanes_as_array(unit: MatrixUnit) -> tuple[int, int, str]:
+    """Return the rows, columns and dataflow of the array that a temporal unit equals, operands handed to all its elements at once.
+
+    A unit takes rows × depth by depth × columns a cycle. One deep, its sums stay while inputs and weights come: output-stationary
+    rows × columns. One row high, its weights may stay while vectors of inputs come: weight-stationary depth × columns. Either way a
+    product takes ⌈m/rows⌉·⌈n/columns⌉·⌈k/depth⌉ cycles, as `costs.systolic.temporal` counts, without skew, load or drain.
+
+    >>> lanes_as_array(MatrixUnit(kind="simd", shape=(4, 16)))
+    (4, 16, 'output-stationary')
+    >>> lanes_as_array(MatrixUnit(kind="dot-product", shape=(1, 32, 64)))
+    (64, 32, 'weight-stationary')
+    """
+    rows, columns, depth = (*unit.shape, 1, 1, 1)[:3] if len(unit.shape) > 1 else (0, 0, 0)
+    if min(rows, columns, depth) < 1:
+        raise InputError(
+            f"a unit of {' × '.join(map(str, unit.shape)) or 'no'} lanes computes nothing: give rows and columns above 0"
+        )
+    if rows > 1 and depth > 1:
+        raise InputError(f"a {unit.kind} unit of {rows} × {columns} × {depth} is not tiled: give it one row, or a depth of 1")
+    return (rows, columns, "output-stationary") if depth == 1 else (depth, columns, "weight-stationary")
 
 
 def check_dataflow(unit: MatrixUnit, dataflow: str) -> None:

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 
 from ridgeline.api import Analysis, Mapped, Thresholds
+from ridgeline.costs.rates import compute_rate
+from ridgeline.mapping.array_machine import energy_by_component
+from ridgeline.mapping.row_stationary import RowMachine, row_energy_by_component
+from ridgeline.report.training import training_record
 from ridgeline.results import OperationEstimate
 from ridgeline.specs.base import Source, quantities
 from ridgeline.workload.conventions import Counts
@@ -70,6 +74,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "bound": found.bound,
         "energy": found.energy,
         "energy_by_component": dict(found.cost.energy) if found.energy is not None else None,
+        "energy_per_token": found.energy / found.tokens if found.energy is not None else None,
         "time_by_resource": dict(found.cost.time),
         "tokens": found.tokens,
         "tokens_per_second": found.tokens_per_second,
@@ -81,6 +86,8 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
     record["capacity"] = _capacity_record(analysis)
     if not analysis.axes:
         record["operations"] = [operation_record(row) for row in found.operations]
+        if analysis.scenario.phase == "train":
+            record["training"] = plain(training_record(analysis))
     record["notes"] = list(found.notes)
     record["sources"] = sources_record(found.sources)
     return record
@@ -109,6 +116,8 @@ def _capacity_record(analysis: Analysis) -> Any:
             "weights": held.weights,
             "kv": held.kv,
             "activations": held.activations,
+            "gradients": held.gradients,
+            "optimizer": held.optimizer,
             "needed": held.needed,
             "available": held.available,
             "shortfall": held.shortfall,
@@ -129,6 +138,17 @@ def thresholds_record(found: Thresholds) -> dict[str, Any]:
     record = {"model": found.model.name, "chip": found.chip.name, "precision": found.precision.name}
     record |= {one.name: plain(getattr(found, one.name)) for one in fields(found) if one.name not in hidden}
     return record | {"sources": sources_record(found.sources)}
+
+
+def mapped_energy(found: Mapped) -> Mapping[str, Any] | None:
+    """Return a tiling's energy by component; None where the chip's energies are unknown."""
+    if found.tiling.energy is None:
+        return None
+    if isinstance(found.machine, RowMachine):
+        return row_energy_by_component(found.chip, found.layer, found.tiling, found.machine)
+    formats = found.precision
+    unit = compute_rate(found.chip, (formats.weights, formats.activations), formats.accumulate)
+    return energy_by_component(found.chip, unit.format, found.tiling)
 
 
 def mapped_record(found: Mapped) -> dict[str, Any]:
@@ -153,6 +173,7 @@ def mapped_record(found: Mapped) -> dict[str, Any]:
         "precision": found.precision.name,
         "time": plain(found.time),
         **{name: plain(getattr(tiling, name)) for name in names},
+        "energy_by_component": plain(mapped_energy(found)),
         "hong_kung_bytes": plain(tiling.hong_kung),
         "examined": plain(tiling.examined),
         "notes": list(found.notes),

@@ -11,7 +11,11 @@ from rich.text import Text
 
 from ridgeline.api import Analysis, Mapped, Thresholds
 from ridgeline.costs.tiled import Layer
+from ridgeline.mapping.array_machine import ArrayMachine
+from ridgeline.mapping.row_stationary import RowMachine, letters_of
 from ridgeline.quantities import show
+from ridgeline.report.records import mapped_energy
+from ridgeline.report.training import training_rows
 from ridgeline.specs.base import Source, quantities, units_of
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
@@ -131,6 +135,8 @@ def _answer(analysis: Analysis) -> RenderableType:
         )
     if held is not None:
         table.add_row("memory", f"{show(held.needed, 'B')} of {show(held.available, 'B')}: {_held(held)}")
+    for row in training_rows(analysis) if analysis.scenario.phase == "train" else ():
+        table.add_row(*row)
     return table
 
 
@@ -143,7 +149,8 @@ def _takes_images(analysis: Analysis) -> bool:
 
 
 def _held(held: Any) -> str:
-    parts = {"weights": held.weights, "KV cache": held.kv, "activations": held.activations}
+    parts = {"weights": held.weights, "gradients": held.gradients, "optimizer states": held.optimizer}
+    parts |= {"KV cache": held.kv, "activations": held.activations}
     return ", ".join(f"{name} {show(value, 'B')}" for name, value in parts.items() if value > 0)
 
 
@@ -255,13 +262,23 @@ def mapped_table(found: Mapped) -> RenderableType:
     title = f"{_layer(found.layer)} on {found.chip.title or found.chip.name}: {tiling.dataflow}, {found.precision.name}"
     rows = [
         ("cycles", f"{tiling.cycles:,.0f}, {show(found.time, 's')} at {show(machine.clock, 'Hz')}"),
-        ("utilisation", f"{tiling.utilisation:.1%} of {machine.array.rows:g} × {machine.array.columns:g} multipliers"),
+        (
+            "utilisation",
+            f"{tiling.utilisation:.1%} of {_several(machine)}{machine.array.rows:g} × {machine.array.columns:g} multipliers",
+        ),
         ("tile", ", ".join(f"{name} {size:g}" for name, size in tiling.tile["chip"].items() if size > 1 or name in "kcp")),
         ("order", " → ".join(tiling.order["dram"]) + " (DRAM loops, outer to inner)"),
         ("held", ", ".join(f"{level} {show(size, 'B')}" for level, size in tiling.held.items())),
     ]
+    if "arrays" in tiling.tile:
+        rows.insert(
+            2, ("arrays", "cut along " + ", ".join(f"{name} in {x:g}" for name, x in tiling.tile["arrays"].items() if x > 1))
+        )
+    if isinstance(machine, RowMachine):
+        rows.insert(2, ("pass", letters_of(tiling)))
     if tiling.energy is not None:
-        rows.insert(1, ("energy", show(tiling.energy, "J")))
+        parts = ", ".join(f"{name} {value / tiling.energy:.0%}" for name, value in (mapped_energy(found) or {}).items())
+        rows.insert(1, ("energy", show(tiling.energy, "J") + (f" ({parts})" if parts else "")))
     if found.simulated is not None and tiling.cycles:
         rows.insert(1, ("simulated", f"{found.simulated.cycles:,} cycles, {found.simulated.cycles / tiling.cycles - 1:+.1%}"))
     answer = Table(box=None, show_header=False, pad_edge=False)
@@ -274,6 +291,10 @@ def mapped_table(found: Mapped) -> RenderableType:
         ("memory", "tensor", "traffic"),
     )
     return Group(Text(title, style="bold"), answer, traffic, Text(_proof(found), style="dim"))
+
+
+def _several(machine: ArrayMachine | RowMachine) -> str:
+    return f"{machine.arrays:g} arrays of " if machine.arrays > 1 else ""
 
 
 def _layer(layer: Layer) -> str:

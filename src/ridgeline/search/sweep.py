@@ -15,7 +15,9 @@ from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 
-_SCENARIO = frozenset({"batch", "prompt", "context", "output", "samples", "verified", "acceptance", "source_tokens"})
+_SCENARIO = frozenset(
+    {"batch", "prompt", "context", "output", "samples", "verified", "acceptance", "source_tokens", "data_ranks", "rematerialised"}
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from ridgeline.quantities import (
     Watts,
 )
 from ridgeline.specs.base import Sources, Spec
+from ridgeline.specs.technology import Technology
 
 MatrixKind = Literal[
     "dot-product",
@@ -83,6 +84,8 @@ class MatrixUnit(Spec):
     tiles: tuple[tuple[int, int], ...] = ()  # output tiles that kernels of the family use
     attached_to: str | None = None  # the memory level that the unit sits in, for compute in or near memory
     preload: bool = True  # weights of the next fold are loaded while this one computes
+    gates_zeros: bool = False  # at an input of zero the weight is not read and the multiplier does not switch
+    network: Mapping[str, BytesPerSecond] = field(default_factory=dict[str, BytesPerSecond])  # into an array, by tensor; sums each way
     instructions: Instructions = field(default_factory=Instructions)
     macs_per_cycle: Mapping[str, Count] = field(default_factory=dict[str, Count])  # per core
     rate: Mapping[str, FlopsPerSecond] = field(default_factory=dict[str, FlopsPerSecond])
@@ -126,6 +129,7 @@ class Transfer(Spec):
     in_flight: Count | None = None  # requests under way at most
     cost_per_tile: Seconds | None = None
     keeps_tiles: bool = True  # a tile that did not change stays; otherwise every step fetches both operands anew
+    run_length: bool = False  # activations cross the main memory in run-length code of their zeros
     spills: bool = True  # unfinished sums may leave the chip and come back
 
 
@@ -176,6 +180,7 @@ class Chip(Spec):
     host: Host = field(default_factory=Host)
     overhead: Overhead = field(default_factory=Overhead)
     link: tuple[Link, ...] = ()
+    technology: Technology | None = None  # what its node's silicon costs, where the node is known
     sources: Sources = field(default_factory=dict)
 
     @property

@@ -7,7 +7,7 @@ groups whatever the depth. Counts may be arrays of models; what selects a formul
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ridgeline.quantities import Count
+from ridgeline.quantities import Count, Fraction
 from ridgeline.specs.base import Sources, Spec
 
 Norm = Literal["layer", "rms"]
@@ -178,6 +178,7 @@ class Model(Spec):
     encoder: tuple[Layer, ...] = ()
     decoder: tuple[Layer, ...] = ()
     prediction_layers: Count = 0  # multi-token-prediction layers shipped with the model, not part of its stated size
+    dropout: Fraction = 0.0  # probability in training, as published; 0: none, and no masks to keep
     precision: str = "bf16"  # in which its weights are published
     published: Published = field(default_factory=Published)
     sources: Sources = field(default_factory=dict)
@@ -197,7 +198,10 @@ class Convolution(Spec):
     input_size: Count  # edge of the input
     output_size: Count  # edge of the output
     groups: Count = 1
+    input_zeros: Fraction = 0.0  # share of the input's values that are zero, as measured
+    output_zeros: Fraction = 0.0  # of the output's, once activated
     bias: bool = False
+    input_norm: bool = False  # a batch norm and a ReLU come first, over the input (DenseNet)
     batch_norm: bool = False
     activation: bool = False  # a ReLU follows
     residual: bool = False  # a residual addition follows, before the ReLU

@@ -23,6 +23,7 @@ class Precision:
     embedding_weights: NumberFormat | None = None  # token embedding table; None: as `weights`
     head_weights: NumberFormat | None = None  # output head; None: as `weights`
     accumulate: NumberFormat | None = None  # None: the compute format's own
+    wide: NumberFormat | None = None  # products' outputs, norms and the residual stream; None: the activations', at least bf16
 
     @property
     def experts(self) -> NumberFormat:
@@ -33,6 +34,13 @@ class Precision:
     def embedding(self) -> NumberFormat:
         """Format of the token embedding table."""
         return self.embedding_weights or self.weights
+
+    @property
+    def stream(self) -> NumberFormat:
+        """Format of the residual stream, of norms and of products' outputs: at least 16 bits unless said otherwise."""
+        if self.wide is not None:
+            return self.wide
+        return self.activations if self.activations.bits >= 16 else FORMATS["bf16"]
 
     @property
     def head(self) -> NumberFormat:
@@ -94,6 +102,7 @@ def _from_pairs(text: str, key: str) -> Precision:
         "emb": "embedding_weights",
         "h": "head_weights",
         "acc": "accumulate",
+        "wide": "wide",
     }
     parts = [part.partition(":") for part in key.split(",")]
     pairs = {role.strip(): form for role, _, form in parts}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ridgeline.quantities import Count, Fraction
+from ridgeline.specs.training import OptimizerName, Rematerialisation, ZeroStage
 
 Phase = Literal["encode", "prefill", "decode", "generate", "train"]
 LatentForm = Literal["absorbed", "expanded", "cached-expanded"]
@@ -19,7 +20,7 @@ class Scenario:
     - decode: one step; every sequence adds `verified` tokens (1 without speculation) and attends to `context` tokens, the new
       ones included.
     - generate: prefill of `prompt`, then `output` decode steps.
-    - train: forward, backward and optimizer step over `batch` sequences of `prompt` tokens.
+    - train: forward, backward and optimizer step over `batch` sequences of `prompt` tokens, those of one data rank.
     """
 
     phase: Phase = "decode"
@@ -34,3 +35,8 @@ class Scenario:
     routing_skew: Fraction = 0.0  # Zipf exponent of expert popularity; 0: uniform
     latent: LatentForm | None = None  # absorbed, expanded or cached-expanded; None: absorbed in decode, expanded in prefill
     head_tokens: Literal["last", "all"] = "last"  # output head over the last token of a prompt, or over all
+    optimizer: OptimizerName = "adam"  # this and what follows: of a train step
+    rematerialisation: Rematerialisation = "none"
+    rematerialised: Fraction = 1.0  # share of the layers to which that applies
+    zero: ZeroStage = 0  # what data ranks partition: 1 optimizer states, 2 gradients too, 3 weights too
+    data_ranks: Count = 1

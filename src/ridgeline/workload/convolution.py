@@ -7,7 +7,7 @@ from ridgeline.errors import InputError
 from ridgeline.quantities import Count
 from ridgeline.results import Operation, Product, Tensor, Window
 from ridgeline.specs.model import Convolution, ConvolutionalModel
-from ridgeline.specs.number_format import FORMATS, NumberFormat
+from ridgeline.specs.number_format import NumberFormat
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 
@@ -19,8 +19,7 @@ class _Frame:
 
     @property
     def wide(self) -> NumberFormat:
-        activations = self.precision.activations
-        return activations if activations.bits >= 16 else FORMATS["bf16"]
+        return self.precision.stream
 
     def activation(self, name: str, elements: Count, *, wide: bool = False, kept: bool = False) -> Tensor:
         form = self.wide if wide else self.precision.activations
@@ -39,9 +38,9 @@ def operations(model: ConvolutionalModel, scenario: Scenario, precision: Precisi
 
 
 def layer_operations(frame: _Frame, layer: Convolution) -> list[Operation]:
-    """Return a convolution, then its batch norm, residual addition, activation and pooling."""
+    """Return a convolution, then its batch norm, residual addition, activation and pooling; norm and activation first if it says so."""
     outputs = frame.batch * layer.output_size**2 * layer.outputs
-    found = [convolution(frame, layer)]
+    found = [*_input_norm(frame, layer), convolution(frame, layer)]
     source = frame.activation("image", outputs, wide=True)
     if layer.batch_norm:
         weight = Tensor(name="batch norm", role="weight", elements=2 * layer.outputs, format=frame.wide)
@@ -56,6 +55,18 @@ def layer_operations(frame: _Frame, layer: Convolution) -> list[Operation]:
         target = frame.activation("image", pooled, wide=True)
         found.append(_vector(layer, "pool", "pool", pooled * layer.pool_size**2, (source,), target))
     return found
+
+
+def _input_norm(frame: _Frame, layer: Convolution) -> list[Operation]:
+    if not layer.input_norm:
+        return []
+    inputs = frame.batch * layer.input_size**2 * layer.inputs
+    source = frame.activation("image", inputs, wide=True)
+    weight = Tensor(name="input norm", role="weight", elements=2 * layer.inputs, format=frame.wide)
+    return [
+        _vector(layer, "input norm", "batch-norm", inputs, (source, weight), source),
+        _vector(layer, "input relu", "relu", inputs, (source,), source),
+    ]
 
 
 def convolution(frame: _Frame, layer: Convolution) -> Operation:
@@ -76,6 +87,8 @@ def convolution(frame: _Frame, layer: Convolution) -> Operation:
     window = Window(layer.output_size, layer.output_size, layer.kernel, layer.kernel, layer.stride)
     product = Product(
         window=window,
+        zeros=layer.input_zeros,
+        output_zeros=layer.output_zeros,
         batch=layer.groups,
         m=rows,
         n=layer.outputs / layer.groups,

@@ -13,6 +13,8 @@ class VectorFunction:
 
     lane: float
     special: float = 0.0
+    row_wise: bool = False  # needs a whole row before its first result
+    passes: float = 1.0  # over the data, where no unit holds a row
 
     @property
     def operations(self) -> float:
@@ -21,9 +23,9 @@ class VectorFunction:
 
 
 FUNCTIONS: dict[str, VectorFunction] = {
-    "rms-norm": VectorFunction(4),  # square, add; scale by 1/rms, by gamma
-    "layer-norm": VectorFunction(7),  # add; subtract, square, add; scale, gamma, beta
-    "softmax": VectorFunction(4, 1),  # scale, maximum, subtract, exponential, add (and one division a row)
+    "rms-norm": VectorFunction(4, row_wise=True, passes=2),  # square, add; scale by 1/rms, by gamma
+    "layer-norm": VectorFunction(7, row_wise=True, passes=3),  # add; subtract, square, add; scale, gamma, beta
+    "softmax": VectorFunction(4, 1, row_wise=True, passes=3),  # scale, maximum, subtract, exponential, add (and one division a row)
     "residual": VectorFunction(1),
     "bias": VectorFunction(1),
     "rotary": VectorFunction(3),  # two multiplies and an add
@@ -36,9 +38,11 @@ FUNCTIONS: dict[str, VectorFunction] = {
     "sigmoid": VectorFunction(2, 1),
     "tanh": VectorFunction(2, 1),
     "softcap": VectorFunction(2, 1),
-    "top-k": VectorFunction(1),  # one comparison a score
+    "top-k": VectorFunction(1, row_wise=True),  # one comparison a score
     "gather": VectorFunction(0),
     "pool": VectorFunction(1),
     "batch-norm": VectorFunction(2),
+    "dropout": VectorFunction(2),  # compare, scale; drawing the random numbers is left out
+    "optimizer": VectorFunction(1),  # one elementary operation of an update
     "gated-delta": VectorFunction(1),  # one elementary operation of the recurrence over the state
 }

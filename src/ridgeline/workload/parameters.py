@@ -227,11 +227,11 @@ def _idle(model: Model) -> Count:
 
 
 def _convolutions(model: ConvolutionalModel) -> dict[str, Weights]:
-    """Return each group: kernel² · inputs / groups · outputs weights, a bias, the two vectors of a batch norm."""
+    """Return each group: kernel² · inputs / groups · outputs weights, a bias, the two vectors of each batch norm."""
     return {
         layer.name: Weights(
             matrices=layer.kernel**2 * (layer.inputs // layer.groups) * layer.outputs,
-            vectors=layer.outputs * (layer.bias + 2 * layer.batch_norm),
+            vectors=layer.outputs * (layer.bias + 2 * layer.batch_norm) + 2 * layer.inputs * layer.input_norm,
         )
         * layer.count
         for layer in model.layers

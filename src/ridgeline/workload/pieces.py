@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ridgeline.quantities import Count
 from ridgeline.results import Operation, Product, Tensor
 from ridgeline.specs.model import Model
-from ridgeline.specs.number_format import FORMATS, NumberFormat
+from ridgeline.specs.number_format import NumberFormat
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import LatentForm
 from ridgeline.workload.tokens import Tokens
@@ -26,8 +26,7 @@ class Frame:
     @property
     def wide(self) -> NumberFormat:
         """Format of the residual stream, of norms and of products' outputs: at least 16 bits."""
-        activations = self.precision.activations
-        return activations if activations.bits >= 16 else FORMATS["bf16"]
+        return self.precision.stream
 
 
 def activation(frame: Frame, name: str, elements: Count, *, wide: bool = True, kept: bool = False) -> Tensor:

@@ -28,7 +28,7 @@ def operations(model: Model, scenario: Scenario, precision: Precision) -> tuple[
     """
     phases = {"encode": _encode, "prefill": _prefill, "decode": _decode, "generate": _generate}
     if scenario.phase not in phases:
-        raise InputError(f"phase {scenario.phase!r} has no operations yet: choose {', '.join(phases)}")
+        raise InputError(f"phase {scenario.phase!r} is none of {', '.join(phases)}")
     if scenario.phase != "encode" and not model.decoder:
         raise InputError(f"{model.name} is an encoder: it has no phase {scenario.phase!r}, use `encode`")
     return tuple(phases[scenario.phase](model, scenario, precision))
@@ -87,6 +87,21 @@ def _generate(model: Model, scenario: Scenario, precision: Precision) -> list[Op
     each = replace(scenario, phase="decode", context=start, source_tokens=source_tokens(model, scenario))
     decode = _decode(model, each, precision, steps=maximum(steps, 1.0 + 0.0 * steps))
     return repeat(prefill, 1, "prefill ", "prefill ") + repeat(decode, steps, "decode ", "decode ")
+
+
+def teacher_forced(model: Model, scenario: Scenario, precision: Precision) -> list[Operation]:
+    """Return the forward pass of a training step: all tokens of every sequence at once, nothing cached, logits of every token.
+
+    An encoder-decoder reads and writes `prompt` tokens each, unless its encoder has a number of its own.
+    """
+    found: list[Operation] = []
+    if model.encoder and model.decoder:
+        found = repeat(_encode(model, scenario, precision), 1, "encoder ", "encoder ")
+    new = scenario.prompt if model.decoder else encoder_tokens(model, scenario)
+    tokens = Tokens(sequences=scenario.batch, new=new, causal=bool(model.decoder), head=new)
+    frame = replace(_frame(model, scenario, precision, tokens, "expanded"), writes_source=True)
+    found += front(frame, not model.decoder) + _stack(frame, model.decoder or model.encoder) + head_of(frame)
+    return [one for one in found if one.kind != "append"]
 
 
 def repeat(operations: Iterable[Operation], count: Count, prefix: str = "", place: str = "") -> list[Operation]:

@@ -1,0 +1,193 @@
+"""Families of chips and software stacks: files become specs, found by what they cover."""
+
+import csv
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ridgeline.errors import InputError, nearest
+from ridgeline.specs.base import units_of
+from ridgeline.specs.family import Family
+from ridgeline.specs.stack import Stack
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """One constant of a family: its value, what it means, how far it spreads, and what fixed it."""
+
+    name: str
+    value: float
+    unit: str
+    meaning: str
+    prior: float | None  # where a fit starts, from documentation; None: not fitted
+    spread: tuple[float, float] | None  # least and largest over fits without one chip
+    fitted_to: str  # the rows that fixed it; empty: from documentation
+    note: str
+
+
+def _tables(kind: str) -> list[tuple[Path, dict[str, Any]]]:
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for path in sorted((FOLDER / kind).glob("*.toml")):
+        try:
+            found.append((path, tomllib.loads(path.read_text(encoding="utf-8"))))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{path}: not TOML: {error}") from None
+    return found
+
+
+def _quantity(path: Path, spec: type, name: str, raw: Any) -> Any:
+    units = units_of(spec)
+    if name not in units:
+        raise InputError(f"{path}: unknown key `{name}`: {nearest(name, [one.name for one in fields(spec)])}")
+    unit, many = units[name]
+    try:
+        return {key: unit.read(one) for key, one in raw.items()} if many else unit.read(raw)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: `{name}`: {error}") from None
+
+
+@cache
+def families(*, prior: bool = False) -> tuple[Family, ...]:
+    """Return every family of the catalogue, with the values that documentation gives where `prior`."""
+    files = _tables("families")
+    return tuple(_family(path, _with_base(raw, files), prior) for path, raw in files)
+
+
+def _with_base(raw: Mapping[str, Any], files: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    """Return a file's data with the constants of the family that it builds on, its own in their place."""
+    base = next((one for path, one in files if path.stem == raw.get("base")), {})
+    return {**raw, "constant": {**base.get("constant", {}), **raw.get("constant", {})}}
+
+
+def _family(path: Path, raw: Mapping[str, Any], prior: bool) -> Family:
+    values: dict[str, Any] = {"name": path.stem, "title": raw.get("name", path.stem), "covers": tuple(raw.get("covers", ()))}
+    for name, one in raw.get("constant", {}).items():
+        if "chips" in one:
+            values[f"{name}_chips"] = tuple(one["chips"])
+        values[name] = _quantity(path, Family, name, _plain(one, prior))
+    try:
+        return Family(**values)
+    except TypeError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _plain(one: Mapping[str, Any], prior: bool) -> Any:
+    """Return a constant's value and unit alone; those by format as a table of values."""
+    value, unit = one.get("prior", one.get("value")) if prior else one.get("value"), one.get("unit", "1")
+    if isinstance(value, dict):
+        return {key: {"value": number, "unit": unit} for key, number in value.items()}
+    return {"value": value, "unit": unit}
+
+
+def family_of(architecture: str, known: tuple[Family, ...] | None = None) -> Family:
+    """Return the family of constants that covers an architecture family of chips.
+
+    >>> family_of("nvidia-hopper").name
+    'nvidia'
+    """
+    known = families() if known is None else known
+    covering = [(len(pattern), one) for one in known for pattern in one.covers if fnmatchcase(architecture, pattern)]
+    if not covering:
+        raise InputError(f"no family of constants covers chips of {architecture!r}")
+    return max(covering, key=lambda found: found[0])[1]  # the narrowest pattern
+
+
+@cache
+def constants(name: str) -> tuple[Constant, ...]:
+    """Return a family's constants as its file states them."""
+    raw = next(raw for path, raw in _tables("families") if path.stem == name)
+    return tuple(_constant(key, one) for key, one in raw.get("constant", {}).items())
+
+
+def _number(value: Any) -> float:
+    """Return a constant's number; of one by format the first, which its note explains."""
+    return float(next(iter(value.values())) if isinstance(value, dict) else value)
+
+
+def _constant(name: str, raw: Mapping[str, Any]) -> Constant:
+    spread = raw.get("spread")
+    return Constant(
+        name=name,
+        value=_number(raw["value"]),
+        unit=str(raw.get("unit", "1")),
+        meaning=str(raw.get("meaning", "")),
+        prior=None if raw.get("prior") is None else _number(raw["prior"]),
+        spread=None if spread is None else (float(spread[0]), float(spread[1])),
+        fitted_to=str(raw.get("fitted_to", "")),
+        note=str(raw.get("note", "")),
+    )
+
+
+@cache
+def stacks(*, prior: bool = False) -> tuple[Stack, ...]:
+    """Return every software stack of the catalogue, the generic one last; with documented values where `prior`."""
+    files = _tables("stacks")
+    found = [_stack(path, {**_base(raw, files), **raw}, prior) for path, raw in files]
+    return tuple(sorted(found, key=_breadth))
+
+
+def _base(raw: Mapping[str, Any], files: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    return next((base for path, base in files if path.stem == raw.get("base")), {})
+
+
+def _breadth(one: Stack) -> tuple[bool, ...]:
+    """Order stacks from the narrowest to the one that matches anything."""
+    return tuple(patterns == ("*",) for patterns in (one.frameworks, one.kernels, one.architectures, one.vendors))
+
+
+def _stack(path: Path, raw: Mapping[str, Any], prior: bool) -> Stack:
+    values: dict[str, Any] = {"name": path.stem, "title": raw.get("name", path.stem)}
+    units = units_of(Stack)
+    for name, one in raw.items():
+        if name in units:
+            values[name] = _quantity(path, Stack, name, _plain(one, prior) if isinstance(one, dict) and "value" in one else one)
+        elif name not in ("name", "base", "fitted_chips"):
+            values[name] = _frozen(one)
+    try:
+        return Stack(**values)
+    except TypeError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
+
+
+def stack_of(framework: str, kernel: str, vendor: str, architecture: str = "", known: tuple[Stack, ...] | None = None) -> Stack:
+    """Return the stack that a row was measured with: the first whose framework, kernel and vendor match.
+
+    >>> stack_of("trtllm-1.3.0", "torch_flow", "NVIDIA").name
+    'trtllm'
+    """
+    for one in stacks() if known is None else known:
+        if (
+            any(fnmatchcase(framework.lower(), pattern) for pattern in one.frameworks)
+            and any(fnmatchcase(kernel.lower(), pattern) for pattern in one.kernels)
+            and any(fnmatchcase(vendor.lower(), pattern) for pattern in one.vendors)
+            and any(fnmatchcase(architecture, pattern) for pattern in one.architectures)
+        ):
+            return one
+    raise InputError(f"no software stack matches {framework!r}")
+
+
+@cache
+def intervals() -> dict[str, tuple[float, float]]:
+    """Return by kind of row the factors on a prediction between which 80 % of measurements on chips left out lie."""
+    path = FOLDER / "intervals.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {one["kind"]: (float(one["lower"]), float(one["upper"])) for one in csv.DictReader(file)}
+
+
+@cache
+def fitted_chips() -> frozenset[str]:
+    """Return the chips to whose rows some constant of the catalogue was fitted."""
+    raw = [raw for kind in ("families", "stacks") for _, raw in _tables(kind)]
+    return frozenset(chip for one in raw for chip in one.get("fitted_chips", ()))

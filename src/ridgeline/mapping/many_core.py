@@ -1,0 +1,278 @@
+"""Kernels on chips of many cores: the tile and the split of a product chosen by cost, and what its call takes.
+
+Every quantity broadcasts: a row of arrays is a row of shapes, of designs, or of both. Only `place_product` appends an axis, that of
+the candidates (tiles × splits); it costs them all, keeps the least and drops the axis.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ridgeline.arrays import ceil_divide, maximum, minimum, where
+from ridgeline.costs.kernels import missed_share, stream_time
+from ridgeline.costs.memory import achieved_bandwidth
+from ridgeline.costs.power import limited_time
+from ridgeline.costs.waves import operand_traffic, overlapped_time, resident_share, rounds, tile_time
+from ridgeline.errors import InputError
+from ridgeline.quantities import (
+    Bytes,
+    BytesPerSecond,
+    Count,
+    FlopsPerSecond,
+    Fraction,
+    Hertz,
+    JoulesPerByte,
+    JoulesPerFlop,
+    Seconds,
+    Watts,
+)
+from ridgeline.specs.chip import Chip
+from ridgeline.specs.family import Family
+
+SPLITS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
+_STEP = 32.0  # k is walked in steps of so many
+_LEAST_DEPTH = 256.0  # of a part of a product that is split along k
+_TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 64), (32, 64))  # where a chip's file gives none
+
+
+class Engine(NamedTuple):
+    """What a kernel sees of a chip, its rates already reduced by the constants of its family."""
+
+    cores: Count
+    clock: Hertz
+    peak: FlopsPerSecond  # of products in the kernel's format, as the datasheet has it
+    rate: FlopsPerSecond  # that main loops issue
+    lanes: FlopsPerSecond
+    special: FlopsPerSecond
+    bandwidth: BytesPerSecond
+    latency: Seconds  # of main memory
+    core_bandwidth: BytesPerSecond  # that one core can draw: bytes in flight over latency
+    cache: Bytes  # of the last level that keeps what a loop comes back to
+    cache_bandwidth: BytesPerSecond
+    local: Bytes  # memory of a core
+    power: Watts
+    flop_energy: JoulesPerFlop
+    byte_energy: JoulesPerByte
+
+
+class Shape(NamedTuple):
+    """A batch of m × k by k × n products and the bytes of a value of each operand and of the result."""
+
+    batch: Count
+    m: Count
+    n: Count
+    k: Count
+    left: Bytes
+    right: Bytes
+    out: Bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How a library's kernel works: what it can do, not how well."""
+
+    splits: bool = True
+    converts: bool = False  # packed weights to the activations' format in the main loop
+    block: Count = 0.0  # values along k that share a scale: their sums are promoted on the lanes; 0: none
+    weight_copies: Count = 0.0  # that a measurement goes through in turn; 0: operands start in main memory
+
+
+class Parts(NamedTuple):
+    """What a product's kernel takes, by resource, and the choice that takes least."""
+
+    time: Seconds
+    compute: Seconds
+    memory: Seconds
+    power: Seconds
+    join: Seconds
+    rows: Count
+    columns: Count
+    split: Count
+
+
+def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> Engine:
+    """Return what kernels in a format see of a chip; raise `InputError` where the chip's file lacks what that takes."""
+    if chip.cores is None or chip.cores.clock is None:
+        raise InputError(f"{chip.name}: `cores.count` and `cores.clock` are needed for the level mapped")
+    rate, on_lanes = _rate(chip, format)
+    share = (family.lanes if on_lanes else family.matrix) * (family.boost if boosted and chip.name in family.boost_chips else 1.0)
+    main, cache = chip.main_memory, _last_cache(chip)
+    ecc = family.inline_ecc if chip.name in family.inline_ecc_chips else 0.0
+    bandwidth = main.bandwidth * family.bandwidth * (1.0 - ecc)
+    lanes = chip.vector_unit.rate.get("fp32", chip.vector_unit.rate.get("bf16", rate))
+    energy = family.energy.get(format, chip.matrix_unit.energy.get(format))
+    local = {one.role: one.capacity for one in chip.memory if one.shared_by == "core"}
+    return Engine(
+        cores=chip.cores.count,
+        clock=chip.cores.clock,
+        peak=rate,
+        rate=rate * share,
+        lanes=lanes,
+        special=chip.vector_unit.rate.get("exponential", lanes) * family.special,
+        bandwidth=bandwidth,
+        latency=main.latency or _LATENCY,
+        core_bandwidth=maximum(  # all cores together can always draw the memory's bandwidth
+            family.in_flight * (local.get("scratchpad") or _LOCAL) / (main.latency or _LATENCY), bandwidth / chip.cores.count
+        ),
+        cache=0.0 if cache is None else cache.capacity * family.cache_keeps,
+        cache_bandwidth=bandwidth if cache is None or cache.bandwidth is None else cache.bandwidth * family.cache,
+        local=local.get("cache", local.get("scratchpad")) or _LOCAL,  # where L1 and scratchpad are one, the file has the scratchpad
+        power=(chip.package.power or float("inf")) * family.power_share,
+        flop_energy=energy or 0.0,
+        byte_energy=main.energy or 0.0,
+    )
+
+
+_LATENCY = 500e-9  # of main memory, where a chip's file gives none
+_LOCAL = 64 * 1024.0
+
+
+def _last_cache(chip: Chip) -> Any:
+    caches = [one for one in chip.memory if one.shared_by == "chip" and one.role in ("cache", "buffer", "scratchpad")]
+    return caches[-1] if caches else None
+
+
+def _rate(chip: Chip, format: str) -> tuple[FlopsPerSecond, bool]:
+    """Return the peak of a format and whether it is that of the vector lanes."""
+    matrix, lanes = chip.matrix_unit.rate.get(format), chip.vector_unit.rate.get(format)
+    if matrix is None and lanes is None:
+        raise InputError(f"{chip.name}: no rate of {format}")
+    if matrix is None or (lanes is not None and matrix <= lanes):
+        return lanes, True
+    return matrix, False
+
+
+def place_product(machine: Engine, family: Family, shape: Shape, method: Method, tiles: Sequence[tuple[int, int]] = ()) -> Parts:
+    """Return the tile and the split of each product that take least time, and what they take."""
+    chosen = sorted({way for one in tiles or _TILES for way in (one, one[::-1])})  # a tile may lie either way
+    splits = SPLITS if method.splits else SPLITS[:1]
+    rows = np.repeat(np.array([one[0] for one in chosen], dtype=float), len(splits))
+    columns = np.repeat(np.array([one[1] for one in chosen], dtype=float), len(splits))
+    split = np.tile(np.array(splits), len(chosen))
+    wide = Shape(*(_appended(one) for one in shape))
+    found = product_parts(Engine(*(_appended(one) for one in machine)), family, wide, method, (rows, columns, split))
+    best = np.argmin(found.time, axis=-1)[..., None]
+    return Parts(*(np.take_along_axis(np.broadcast_to(one, found.time.shape), best, axis=-1)[..., 0] for one in found))
+
+
+def _appended(value: Any) -> Any:
+    return value[..., None] if isinstance(value, np.ndarray) else value
+
+
+def product_parts(machine: Engine, family: Family, shape: Shape, method: Method, choice: tuple[Count, Count, Count]) -> Parts:
+    """Return what products take with a given tile (rows, columns) and split along k."""
+    rows, columns, split = choice
+    split = minimum(split, maximum(ceil_divide(shape.k, _LEAST_DEPTH), 1.0))
+    tiles = shape.batch * ceil_divide(shape.m, rows) * ceil_divide(shape.n, columns) * split
+    compute = rounds(tiles=tiles, cores=machine.cores) * (
+        _tile(machine, family, shape, method, (rows, columns, split)) + family.tile_cycles / machine.clock
+    )
+    stores = shape.batch * shape.m * shape.n * shape.out / machine.bandwidth
+    compute = compute + family.stores * stores
+    active = minimum(tiles, machine.cores)
+    memory, moved = _memory(machine, shape, method, active, rows * columns)
+    flops = 2.0 * shape.batch * shape.m * shape.n * shape.k
+    power = limited_time(
+        flops=flops, flop_energy=machine.flop_energy, bytes=moved, byte_energy=machine.byte_energy, power=machine.power, share=1.0
+    )
+    sums = 8.0 * split * shape.batch * shape.m * shape.n  # written and read once at 32 bits
+    start = family.start * machine.latency
+    join = where(split > 1.0, start + sums / machine.cache_bandwidth, 0.0 * sums)
+    least = maximum(power, flops / machine.peak)  # a boosted clock never beats the datasheet: `ideal` stays a bound
+    time = maximum(overlapped_time(compute=compute, memory=memory, exposed=family.exposed), least) + join + start
+    return Parts(time, compute, memory, power, join, rows, columns, split)
+
+
+def _tile(machine: Engine, family: Family, shape: Shape, method: Method, choice: tuple[Count, Count, Count]) -> Seconds:
+    """Time of one tile's main loop on its core, with what the lanes do inside it."""
+    rows, columns, split = choice
+    depth = ceil_divide(shape.k / split, _STEP) * _STEP
+    core, lanes = machine.rate / machine.cores, machine.lanes / machine.cores
+    time = tile_time(rows=rows, columns=columns, depth=depth, rate=core, loss=family.tile_loss)
+    feed = (rows * shape.left + columns * shape.right) * depth / family.shared_reads / (machine.cache_bandwidth / machine.cores)
+    time = maximum(time, feed)
+    if method.block:
+        time = maximum(time, 2.0 * rows * columns * depth / method.block / lanes)
+    if method.converts:
+        time = maximum(time, 2.0 * columns * depth / (lanes * family.convert))
+    return time
+
+
+def _memory(machine: Engine, shape: Shape, method: Method, active: Count, tile: Count) -> tuple[Seconds, Bytes]:
+    """Time of main memory and last-level cache, and the bytes that cross main memory."""
+    operands = shape.batch * operand_traffic(
+        m=shape.m, n=shape.n, k=shape.k, left=shape.left, right=shape.right, wave=active * tile, capacity=machine.cache
+    )
+    results = shape.batch * shape.m * shape.n * shape.out
+    drawn = active * machine.core_bandwidth
+    if method.weight_copies:
+        weights = shape.batch * shape.n * shape.k * shape.right
+        footprint = method.weight_copies * weights + shape.batch * shape.m * shape.k * shape.left + results
+        found = resident_share(footprint=footprint, capacity=machine.cache)
+    else:
+        found = 0.0 * operands
+    moved = operands * (1.0 - found) + results
+    main = moved / minimum(machine.bandwidth, drawn)
+    cache = operands * found / minimum(machine.cache_bandwidth, _CACHE_NEARER * drawn)
+    return main + cache, moved
+
+
+_CACHE_NEARER = 2.0  # the last-level cache answers in half the time of main memory
+
+
+# ---- vector kernels ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """What a vector kernel does to each value: how often it reads and writes, and what the lanes compute."""
+
+    reads: Count
+    writes: Count = 1.0
+    lane: Count = 2.0  # lane operations a value
+    special: Count = 0.0  # special functions a value
+    again: Count = 0.0  # further passes over a row, which only what its core could keep of it spares
+    persistent: Count = 0.0  # values of a row that registers hold: rows up to this length are read once
+    folds: Count = 1.0  # a row of output reads so many rows of input: two in a gated activation
+
+
+_ONE, _TWO = Streaming(reads=1.0), Streaming(reads=2.0)
+# Counts follow from the definitions; `again` of a normalisation is its second sweep, of a softmax the maximum's and the sum's.
+STREAMING: dict[str, Streaming] = {
+    **dict.fromkeys(("add", "mul", "div", "sub"), _TWO),
+    **dict.fromkeys(("addu", "mulu", "divu", "subu", "relu", "copy"), _ONE),
+    "pow": Streaming(reads=2.0, special=13.0),
+    "powu": Streaming(reads=1.0, special=13.0),
+    "tanh": Streaming(reads=1.0, lane=8.0, special=2.0),
+    "gelu": Streaming(reads=1.0, lane=20.0, special=1.0),
+    "silu": Streaming(reads=1.0, lane=4.0, special=2.0),
+    "gated": Streaming(reads=2.0, lane=6.0, special=2.0, folds=2.0),
+    "rotary": Streaming(reads=1.0, lane=6.0),
+    "layer-norm": Streaming(reads=1.0, lane=8.0, again=1.0),
+    "rms-norm": Streaming(reads=1.0, lane=6.0, again=1.0),
+    "softmax": Streaming(reads=1.0, lane=6.0, special=2.0, again=2.0, persistent=1024.0),
+    "quantise": Streaming(reads=1.0, writes=0.5, lane=4.0),
+    "gather": _ONE,
+}
+
+
+def vector_time(machine: Engine, family: Family, what: Streaming, m: Count, n: Count, *, width: Bytes) -> Seconds:
+    """Return the time of a kernel that streams m rows of n values of `width` bytes, its launch aside."""
+    missed = missed_share(row=n * width, rows=family.rows_in_core, capacity=machine.local)
+    again = what.again * where(n <= what.persistent, 0.0 * missed, missed)
+    moved = (what.reads + again + what.writes) * m * n * width
+    blocks = maximum(minimum(ceil_divide(m * n, _VALUES_A_BLOCK), machine.cores), 1.0)
+    bandwidth = achieved_bandwidth(bandwidth=machine.bandwidth, in_flight=blocks * machine.core_bandwidth, latency=1.0)
+    return stream_time(
+        bytes=moved,
+        bandwidth=bandwidth,
+        lane=what.lane * m * n,
+        lane_rate=machine.lanes,
+        special=what.special * m * n,
+        special_rate=machine.special,
+    )
+
+
+_VALUES_A_BLOCK = 1024.0

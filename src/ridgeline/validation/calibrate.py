@@ -1,0 +1,232 @@
+"""Constants of families and stacks from measured rows: robust least squares on the logarithm of time, judged on chips left out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ridgeline.errors import RidgelineError
+from ridgeline.specs.family import Family
+from ridgeline.specs.stack import Stack
+from ridgeline.validation.group import Group
+from ridgeline.validation.predict import Constants, Kind, Prediction, grouped, predict
+from ridgeline.validation.schema import Row
+
+SCALE = 0.1  # logarithm of time beyond which a residual counts by its size, not its square
+PRIOR = 1.0  # logarithm by which a constant may differ from where it started at the cost of one row that is off by SCALE
+STEP = 1e-3
+_ROUNDS = 12
+
+
+class Parameter(NamedTuple):
+    """One constant that a fit moves: of which family or stack, its name, its key in a table, and its upper bound."""
+
+    of: str  # family or stack
+    owner: str
+    name: str
+    key: str = ""
+    upper: float = float("inf")
+
+    @property
+    def title(self) -> str:
+        """Return how a table calls it."""
+        return ".".join(one for one in (self.owner, self.name, self.key) if one)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """What a fit found."""
+
+    constants: Constants
+    values: Mapping[str, float]
+    cost: float
+
+
+class Prepared(NamedTuple):
+    """Rows in groups, each with the logarithm of its measured times and its weight in a fit."""
+
+    groups: list[tuple[Kind, Group]]
+    logarithms: list[Any]
+    weights: list[Any]
+
+
+def prepare(rows: Sequence[Row], constants: Constants, keep: Callable[[Row], bool] = lambda _: True) -> Prepared:
+    """Group rows in time for a fit: datasets and chips count by the square root of their rows, so that no large table rules."""
+    chosen = [row for row in rows if row.unit == "s" and keep(row)]
+    groups, _ = grouped(chosen, constants)
+    sizes: dict[tuple[str, str], int] = {}
+    for row in chosen:
+        sizes[row.dataset, row.chip] = sizes.get((row.dataset, row.chip), 0) + 1
+    done = Prepared([], [], [])
+    for kind, group in groups:
+        try:
+            kind.predict(group)
+        except RidgelineError:
+            continue  # a row that is not supported fixes nothing
+        done.groups.append((kind, group))
+        done.logarithms.append(np.log([row.measured for row in group.rows]))
+        done.weights.append(np.array([sizes[row.dataset, row.chip] ** -0.5 for row in group.rows]))
+    return done
+
+
+def read_value(constants: Constants, parameter: Parameter) -> float:
+    """Return the value that a constant has."""
+    owners: Sequence[Any] = constants.families if parameter.of == "family" else constants.stacks
+    value = getattr(next(one for one in owners if one.name == parameter.owner), parameter.name)
+    return float(value[parameter.key]) if parameter.key else float(value)
+
+
+def with_values(constants: Constants, parameters: Sequence[Parameter], values: Sequence[float]) -> Constants:
+    """Return constants with some replaced; what a family takes over from its base follows the base."""
+    families = {one.name: one for one in constants.families}
+    stacks = {one.name: one for one in constants.stacks}
+    for one, value in zip(parameters, values, strict=True):
+        owners: dict[str, Any] = stacks if one.of == "stack" else families
+        if one.key:
+            changed = {**getattr(owners[one.owner], one.name), one.key: value}
+            owners[one.owner] = replace(owners[one.owner], **{one.name: changed})
+        else:
+            _follow(owners, one, value)
+    return Constants(families=tuple(families.values()), stacks=tuple(stacks.values()))
+
+
+def _follow(owners: dict[str, Any], parameter: Parameter, value: float) -> None:
+    """Give a constant its value, and with it what builds on its owner and took the constant over."""
+    before = getattr(owners[parameter.owner], parameter.name)
+    for name, one in owners.items():
+        if name == parameter.owner or (name.startswith(f"{parameter.owner}-") and getattr(one, parameter.name) == before):
+            owners[name] = replace(one, **{parameter.name: value})
+
+
+def residuals(prepared: Prepared, constants: Constants) -> Any:
+    """Return the logarithm of predicted over measured time of every row, in the order of the groups."""
+    families = {one.name: one for one in constants.families}
+    stacks = {one.name: one for one in constants.stacks}
+    return np.concatenate(
+        [
+            np.log(np.broadcast_to(kind.predict(_with(group, families, stacks)).time, logarithm.shape)) - logarithm
+            for (kind, group), logarithm in zip(prepared.groups, prepared.logarithms, strict=True)
+        ]
+    )
+
+
+def _with(group: Group, families: Mapping[str, Family], stacks: Mapping[str, Stack]) -> Group:
+    return replace(group, family=families[group.family.name], stack=stacks[group.stack.name])
+
+
+def robust(residual: Any) -> Any:
+    """Return the soft-L1 loss: s²·2·(√(1 + (r/s)²) − 1), a square below `SCALE` and linear above."""
+    return 2.0 * SCALE**2 * (np.sqrt(1.0 + (residual / SCALE) ** 2) - 1.0)
+
+
+def fit(prepared: Prepared, constants: Constants, parameters: Sequence[Parameter], rounds: int = _ROUNDS) -> Fit:
+    """Fit constants by damped Gauss–Newton steps on their logarithms, rows reweighted by the robust loss."""
+    start = np.log([read_value(constants, one) for one in parameters])
+    upper = np.log([one.upper for one in parameters])
+    weights = np.concatenate(prepared.weights)
+    weights = weights / weights.mean()
+    prior = SCALE / PRIOR * np.ones_like(start)
+
+    def at(point: Any) -> Any:
+        return residuals(prepared, with_values(constants, parameters, [float(one) for one in np.exp(point)]))
+
+    def cost(residual: Any, point: Any) -> float:
+        return float((weights * robust(residual)).sum() + ((prior * (point - start)) ** 2).sum())
+
+    point, damping = np.minimum(start, upper), 1e-2
+    residual = at(point)
+    best = cost(residual, point)
+    for _ in range(rounds):
+        slopes = np.stack([(at(point - STEP * unit) - residual) / -STEP for unit in np.eye(len(point))], axis=1)
+        row = weights / np.sqrt(1.0 + (residual / SCALE) ** 2)
+        normal = slopes.T @ (row[:, None] * slopes) + np.diag(prior**2)
+        slope = slopes.T @ (row * residual) + prior**2 * (point - start)
+        before = best
+        for _ in range(6):
+            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
+            trial = np.minimum(point - np.clip(step, -0.5, 0.5), upper)
+            found = at(trial)
+            reached = cost(found, trial)
+            if reached < best:
+                point, residual, best, damping = trial, found, reached, damping / 3.0
+                break
+            damping *= 4.0
+        if before - best < 1e-4 * before:
+            break
+    values = [float(one) for one in np.exp(point)]
+    return Fit(
+        constants=with_values(constants, parameters, values),
+        values={one.title: value for one, value in zip(parameters, values, strict=True)},
+        cost=best,
+    )
+
+
+# ---- what is fitted, and how it is judged -----------------------------------------------------------------------------------
+
+_SHARES = ("matrix", "lanes", "exposed", "stores", "bandwidth", "inline_ecc", "in_flight")
+
+
+def _of_family(owner: str, *names: str) -> tuple[Parameter, ...]:
+    return tuple(Parameter("family", owner, one, upper=1.0 if one in _SHARES else float("inf")) for one in names)
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    *_of_family(
+        "nvidia", "lanes", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth", "inline_ecc", "in_flight"
+    ),
+    *_of_family("nvidia-pascal", "bandwidth"),
+    Parameter("family", "nvidia-ampere-ga10x", "energy", "fp16"),
+    Parameter("family", "nvidia-ampere-ga10x", "energy", "bf16"),
+    *_of_family("amd", "matrix", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth"),
+    Parameter("stack", "trtllm", "pass_time"),
+    Parameter("stack", "trtllm-engine", "fixed"),
+    Parameter("stack", "pytorch-eager", "fixed"),
+    Parameter("stack", "host-clock", "fixed"),
+)
+
+
+class LeftOut(NamedTuple):
+    """Rows predicted by constants that none of their chip's rows of any dataset fixed, and the fits that did it."""
+
+    predictions: list[Prediction]
+    fits: dict[str, Fit]  # by the chip left out
+
+
+def leave_chips_out(
+    rows: Sequence[Row], constants: Constants, parameters: Sequence[Parameter] = PARAMETERS, rounds: int = _ROUNDS
+) -> LeftOut:
+    """Predict every chip's rows with constants fitted without that chip, each fit from the catalogue's values as they stand."""
+    done = LeftOut([], {})
+    for chip in sorted({row.chip for row in rows}):
+        found = fit(prepare(rows, constants, lambda row, chip=chip: row.chip != chip), constants, parameters, rounds)
+        done.fits[chip] = found
+        done.predictions.extend(predict([row for row in rows if row.chip == chip], found.constants))
+    return done
+
+
+def leave_shapes_out(
+    rows: Sequence[Row], constants: Constants, parameters: Sequence[Parameter] = PARAMETERS, rounds: int = _ROUNDS
+) -> list[Prediction]:
+    """Predict each half of the shapes with constants fitted to the other half: for kinds of row that one chip alone has."""
+    halves = [[row for row in rows if _half(row) == half] for half in (0, 1)]
+    done: list[Prediction] = []
+    for own, other in (halves, halves[::-1]):
+        found = fit(prepare(other, constants), constants, parameters, rounds)
+        done += predict(own, found.constants)
+    return done
+
+
+def _half(row: Row) -> int:
+    """Return 0 or 1 by the row's shape alone, the same on every chip and in every run."""
+    shape = ",".join(row.text(name) for name in ("b", "m", "n", "k", "batch", "q_len", "kv_len", "tokens", "hidden"))
+    return sum(shape.encode()) % 2
+
+
+def intervals(predictions: Sequence[Prediction]) -> dict[str, tuple[float, float]]:
+    """Return by kind of row the factors on a prediction between which the middle 80 % of measurements lie."""
+    found: dict[str, list[float]] = {}
+    for one in predictions:
+        if one.predicted:
+            found.setdefault(one.kind, []).append(one.row.measured / one.predicted)
+    return {kind: (float(np.quantile(ratios, 0.1)), float(np.quantile(ratios, 0.9))) for kind, ratios in found.items()}

@@ -1,0 +1,129 @@
+"""A prediction for each measured row: one function for each kind of row, registered in one table.
+
+A kind takes groups of rows that share chip, library and number formats, and predicts a group in one call over arrays. A new kind
+is a function from a `Group` to times and a line in `KINDS`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ridgeline.catalogue import families as found
+from ridgeline.errors import RidgelineError
+from ridgeline.quantities import Seconds
+from ridgeline.specs.chip import Chip
+from ridgeline.specs.family import Family
+from ridgeline.specs.stack import Stack
+from ridgeline.validation import products, vectors
+from ridgeline.validation.group import Group, Times
+from ridgeline.validation.schema import RATES, Row, chip_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of row: which rows are of it, what they are grouped by beside chip and library, and what predicts a group."""
+
+    name: str
+    accepts: Callable[[Row], bool]
+    predict: Callable[[Group], Times]
+    grouped_by: tuple[str, ...] = ("dtype",)
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(name="product", accepts=products.is_product, predict=products.times),
+    Kind(name="vector", accepts=vectors.is_vector, predict=vectors.times, grouped_by=("dtype", "op", "gated")),
+)
+
+
+class Prediction(NamedTuple):
+    """What a row is predicted to take: in its own unit, with an interval and a bound, or why not."""
+
+    row: Row
+    kind: str
+    predicted: float | None
+    ideal: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """The families and stacks that predictions take; a fit replaces some of them."""
+
+    families: tuple[Family, ...]
+    stacks: tuple[Stack, ...]
+
+    @classmethod
+    def of_catalogue(cls) -> "Constants":
+        """Return those of the catalogue."""
+        return cls(families=found.families(), stacks=found.stacks())
+
+    @classmethod
+    def before_any_fit(cls) -> "Constants":
+        """Return those that documentation gives: where every fit starts, and what a constant keeps that no row fixes."""
+        return cls(families=found.families(prior=True), stacks=found.stacks(prior=True))
+
+
+def kind_of(row: Row) -> Kind | None:
+    """Return the kind of a row, None where no function predicts it."""
+    return next((one for one in KINDS if one.accepts(row)), None)
+
+
+def grouped(rows: Iterable[Row], constants: Constants) -> tuple[list[tuple[Kind, Group]], list[Prediction]]:
+    """Return the rows in groups that one call predicts, and those that none does with the reason."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    kinds = {one.name: one for one in KINDS}
+    refused: list[Prediction] = []
+    for row in rows:
+        kind = kind_of(row)
+        if kind is None or row.unit not in ("s", *RATES):
+            refused.append(Prediction(row, "", None, None, _unsupported(row)))
+            continue
+        key = (kind.name, row.chip, row.text("framework"), row.text("kernel"), *(row.text(one) for one in kind.grouped_by))
+        groups.setdefault(key, []).append(row)
+    made: list[tuple[Kind, Group]] = []
+    for key, members in groups.items():
+        try:
+            made.append((kinds[key[0]], _group(members, constants)))
+        except RidgelineError as error:
+            refused += [Prediction(row, key[0], None, None, str(error)) for row in members]
+    return made, refused
+
+
+def _unsupported(row: Row) -> str:
+    what = row.text("op", "model", default="row")
+    return f"{what} ({row.metric}, {row.unit}): no prediction of this kind of row"
+
+
+def _group(rows: Sequence[Row], constants: Constants) -> Group:
+    chip: Chip = chip_of(rows[0].chip)
+    family = found.family_of(chip.family, constants.families)
+    stack = found.stack_of(rows[0].text("framework"), rows[0].text("kernel"), chip.vendor, chip.family, constants.stacks)
+    return Group(chip=chip, family=family, stack=stack, rows=tuple(rows))
+
+
+def predict(rows: Iterable[Row], constants: Constants | None = None) -> list[Prediction]:
+    """Return a prediction of every row, in any order."""
+    constants = constants or Constants.of_catalogue()
+    groups, refused = grouped(rows, constants)
+    done = list(refused)
+    for kind, group in groups:
+        try:
+            times = kind.predict(group)
+        except RidgelineError as error:
+            done += [Prediction(row, kind.name, None, None, str(error)) for row in group.rows]
+            continue
+        done += [
+            Prediction(row, kind.name, in_unit(row, time), in_unit(row, ideal))
+            for row, time, ideal in zip(group.rows, np.ravel(times.time), np.ravel(times.ideal), strict=True)
+        ]
+    return done
+
+
+def in_unit(row: Row, time: Seconds) -> float:
+    """Return a time in the unit of a row: seconds, or the work of the row over it."""
+    if row.unit == "FLOP/s":
+        return products.flops(row) / float(time)
+    return float(time)
