@@ -58,10 +58,12 @@ def write(fit: calibrate.Fit, out: calibrate.LeftOut, chips: dict[str, list[str]
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         table = raw["constant"] if parameter.of == "family" else raw
         one = table[parameter.name]
+        if parameter.of == "stack" and parameter.key:
+            one = one[parameter.key]
         factor = UNITS[one.get("unit", "1")]
         value = shown(fit.values[parameter.title] / factor)
         found = [each.values[parameter.title] / factor for each in out.fits.values()]
-        if parameter.key:
+        if isinstance(one["value"], dict):
             one["value"][parameter.key] = value
         else:
             one["value"] = value

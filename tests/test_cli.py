@@ -290,7 +290,7 @@ ON_THE_H100 = ("analyze", "llama-3.1-8b", "h100-sxm")
         ((*ON_THE_H100, "--plot", "absent/roof.html"), ("--plot absent/roof.html", "no folder")),
         ((*ON_THE_H100, "--bathc", "1"), ("--bathc", "--batch")),
         ((*ON_THE_H100, "--precision", "fp7"), ("'fp7'", "fp6")),
-        ((*ON_THE_H100, "--phase", "train"), ("'train'", "prefill")),
+        ((*ON_THE_H100, "--phase", "training"), ("'training'", "`train`")),
         ((*ON_THE_H100, "--latent", "folded"), ("'folded'", "absorbed")),
         ((*ON_THE_H100, "--residency", "hot"), ("'hot'", "warm")),
         ((*ON_THE_H100, "--level", "exact"), ("'exact'", "ideal")),

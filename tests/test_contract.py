@@ -160,6 +160,76 @@ FUNCTIONS |= {
     "collective.send_receive": [Case({"bytes": 3.7e6, "hops": 3.0, "bandwidth": 4.5e10, "latency": 1e-6}, work=("bytes",))],
     "collective.pipeline_chunks": [Case({"bytes": 3.7e6, "depth": 4.0, "bandwidth": 4.5e10, "latency": 1e-6})],
 }
+FUNCTIONS |= {
+    "waves.rounds": [Case({"tiles": 120.5, "cores": 108.3})],
+    "waves.tile_time": [Case({"rows": 128.0, "columns": 64.0, "depth": 1000.0, "rate": 2.9e12, "loss": 4.0}, work=("depth",))],
+    "waves.operand_traffic": [
+        Case({"m": 9e3, "n": 8e3, "k": k, "left": 2.0, "right": 1.0, "wave": 1.7e6, "capacity": 4e7}, work=("k",))
+        for k in (200.0, 2e3, 2e4)
+    ],
+    "waves.resident_share": [Case({"footprint": size, "capacity": 9.6e7}) for size in (5e7, 1.1e8, 2e8)],
+    "waves.overlapped_time": [Case({"compute": 2e-5, "memory": 1e-5, "exposed": 0.2}, work=("compute", "memory"))],
+    "power.limited_time": [
+        Case(
+            {"flops": 2e12, "flop_energy": 1.2e-12, "bytes": 1e9, "byte_energy": 5e-11, "power": 350.0, "share": 0.8},
+            work=("flops", "bytes"),
+        )
+    ],
+    "attention_blocks.chain_time": [
+        Case({"blocks": count, "cores": 108.0, "block": 3e-6, "bytes": 2e4, "rate": 2e10}, work=("block", "bytes"))
+        for count in (50.0, 500.0)
+    ],
+    "attention_blocks.score_time": [
+        Case(
+            {"products": 5e12, "rate": 3e14, "lane": 2e11, "lane_rate": 2e13, "special": 1e10, "special_rate": 2e12}
+            | {"overlapped": share},
+            work=("products", "lane", "special"),
+        )
+        for share in (0.2, 0.9)
+    ],
+    "kernels.missed_share": [Case({"row": size, "rows": 16.0, "capacity": 1.6e5}) for size in (4e3, 4e4)],
+    "kernels.stream_time": [
+        Case(
+            {"bytes": size, "bandwidth": 1e12, "lane": 1e9, "lane_rate": 1e13, "special": 1e8, "special_rate": 1e12},
+            work=("bytes", "lane", "special"),
+        )
+        for size in (1e9, 1e7)
+    ],
+}
+GPT = {"sequence": 1024.0, "batch": 4.0, "hidden": 1600.0}
+STATES = {"weights": 3e9, "gradients": 3e9, "ranks": 12.0}
+FUNCTIONS |= {
+    "training.zero_partition": [Case(STATES | {"optimizer": 18e9}, {"stage": stage}) for stage in range(4)],
+    "training.zero_traffic": [Case(STATES, {"stage": stage}, work=("weights", "gradients")) for stage in range(4)],
+    "training.layer_activations": [
+        Case(GPT | {"heads": 25.0, "element": 2.0, "mask": 1.0}, {"rematerialisation": mode}, work=("batch",))
+        for mode in ("none", "selective", "full")
+    ],
+    "training.end_activations": [
+        Case(GPT | {"vocabulary": 50257.0, "element": 2.0, "mask": 1.0, "logit": 4.0}, work=("batch",)),
+    ],
+    "training.training_flops": [Case({"parameters": 1.5e9, "tokens": 4096.0}, work=("tokens",))],
+    "training.gpt_training_flops": [Case(GPT | {"layers": 48.0, "vocabulary": 50257.0}, work=("batch",))],
+}
+STAGES = {"fill": 4.1e-3, "slowest": 1.2e-3, "micro_batches": 2.0}
+SQUARE = {"rows": 512.0, "inputs": 8192.0, "outputs": 28672.0, "side": 4.0, "copies": 2.0, "element": 2.0}
+FUNCTIONS |= {
+    "parallel.bubble_share": [Case({"stages": 4.0, "micro_batches": 9.0, "chunks": 2.0})],
+    "parallel.pipeline_time": [Case(STAGES | {"chunks": 2.0}, work=("fill", "slowest"))],
+    "parallel.steady_period": [
+        Case(STAGES, work=("fill", "slowest")),
+        Case(STAGES | {"micro_batches": 6.0}, work=("fill", "slowest")),
+    ],
+    "parallel.overlapped_time": [
+        Case({"compute": 3e-3, "communication": size, "overlap": 0.5, "cores": 0.25}, work=("compute", "communication"))
+        for size in (2e-3, 2e-2)
+    ],
+    "parallel.ring_attention_block": [Case({"rate": 989e12, "bandwidth": 450e9, "element": 2.0, "group": 8.0})],
+    "parallel.product_pair_bytes": [Case({"rows": 512.0, "hidden": 8192.0, "chips": 8.0, "element": 2.0}, work=("rows",))],
+    "parallel.block_product_bytes": [Case(SQUARE, work=("rows",))],
+    "parallel.paged_tokens": [Case({"tokens": 100.0, "page": 16.5}, work=("tokens",))],
+    "parallel.mean_page_waste": [Case({"page": 16.0})],
+}
 # Costs of whole operations, whose arguments are specs, have tests of their own below; look-ups compute nothing.
 OF_OPERATIONS = {"ideal.ideal_cost"}
 # Nests of loops take and return named tuples; their batches, monotony and bounds are in test_gemmini and test_tiling.

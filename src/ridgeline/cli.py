@@ -41,6 +41,7 @@ def options(
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A catalogue name, a .toml file, or a Hugging Face config.json.")]
 ChipName = Annotated[str, typer.Argument(metavar="CHIP", help="A catalogue name or a .toml file.")]
+ChipOrSystem = Annotated[str, typer.Argument(metavar="CHIP|SYSTEM", help="A catalogue name or a .toml file.")]
 Range = "One number, a list 1,2,4, or a range 1:512:x2, 0:1:0.1."
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object in SI units.")]
 PrecisionName = Annotated[
@@ -52,7 +53,11 @@ PrecisionName = Annotated[
 @app.command()
 def analyze(
     model: ModelName,
-    chip: ChipName,
+    chip: ChipOrSystem,
+    count: Annotated[int | None, typer.Option(help="Chips; with a chip's name, of the smallest system that has enough.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="How they are used: tp, dp, pp, ep, cp, sp degrees, mb, overlap …, as in tp=8,pp=2.")
+    ] = None,
     phase: Annotated[str | None, typer.Option(help="encode, prefill, decode, generate or train.")] = None,
     batch: Annotated[str | None, typer.Option(help=f"Sequences. {Range}")] = None,
     prompt: Annotated[str | None, typer.Option(help=f"New tokens of a prompt. {Range}")] = None,
@@ -110,6 +115,8 @@ def analyze(
         found = api.analyze(
             model,
             chip,
+            count=count,
+            plan=plan,
             phase=phase,
             precision=precision,
             level=level,
@@ -331,7 +338,9 @@ def show(
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE.csv…", help="Measurements, one a row, in the schema of docs/validation.md.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE.csv…", help="Measurements, one a row, in the schema of docs/validation.md.")
+    ],
     rows: Annotated[Path | None, typer.Option(help="Write every row beside its prediction: FILE.csv.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -154,11 +154,12 @@ def assemble(machine: Machine, level: str, rows: tuple[OperationEstimate, ...], 
 
 
 def _left_out(machine: Machine, level: str, rows: tuple[OperationEstimate, ...]) -> tuple[str, ...]:
-    """Say aloud what a level does not count yet: functions that the chip sends to its host."""
-    if level == "ideal":
-        return ()
+    """Say aloud what a level does not count of functions that the chip sends to its host."""
     sent = sorted({name for row in rows for name in row.functions if machine.chip.functions.get(name) == "host"})
-    return (f"{', '.join(sent)}: sent to the host, whose time is not counted yet",) if sent else ()
+    if not sent:
+        return ()
+    what = "as if the chip's lanes ran them" if level == "ideal" else "whose energy is not counted"
+    return (f"{', '.join(sent)}: run on the host, {what}",)
 
 
 def _intensity(flops: Flops, moved: Bytes) -> FlopsPerByte:

@@ -14,13 +14,13 @@ from ridgeline.costs.ideal import Machine, Residency
 from ridgeline.costs.parallel import overlapped_time, pipeline_time, steady_period
 from ridgeline.costs.rates import with_stream
 from ridgeline.errors import InputError
-from ridgeline.estimate import assemble, operation_costs, operation_estimate, processed_tokens
+from ridgeline.estimate import assemble, largest, operation_costs, operation_estimate, processed_tokens
 from ridgeline.mapping.capacity import capacity, moved_time
 from ridgeline.mapping.collectives import CollectiveCost, collective_cost
 from ridgeline.mapping.epilogue import Fusion
 from ridgeline.mapping.fusion import fuse
 from ridgeline.mapping.partition import Exchange, Partition, Stage, partition
-from ridgeline.quantities import Bytes, Count, Seconds
+from ridgeline.quantities import Bytes, BytesPerSecond, Count, Seconds
 from ridgeline.results import Capacity, Cost, Estimate, Operation, OperationEstimate, merged
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.plan import Plan
@@ -39,6 +39,7 @@ class _Row:
     decoding: bool
     lower: Seconds
     exchange: Exchange | None = None
+    stage: str = ""
 
     @property
     def whole(self) -> Seconds:
@@ -72,9 +73,9 @@ def estimate_plan(
 ) -> Estimate:
     """Return what a step takes on a system under a plan: as `estimate` for one chip, any quantity may be an array.
 
-    Between operations come collectives, whose time counts by resource `network.<tier>` and whose bytes are those on the links of each
-    tier. The capacity is that of the chip that holds most. Raises `InputError` for a plan that does not divide or has no room on the
-    system. Neglected: the memory traffic and the energy of collectives.
+    Between operations come collectives, whose time counts by resource `network.<tier>` and whose bytes are those on the links of
+    each tier. The capacity is that of the chip that holds most. Raises `InputError` for a plan that does not divide or has no room
+    on the system. Neglected: the memory traffic and the energy of collectives.
     """
     if scenario.phase == "train":
         raise InputError("a plan is of inference: a training step is analysed on one chip, without --plan")
@@ -86,7 +87,7 @@ def estimate_plan(
     context = _Context(machine, system.tier, level, fusion, split, scenario)
     phases = [_phase(context, stage, held[id(stage)], decoding) for decoding in _phases(scenario) for stage in split.stages]
     path = _path(split, phases)
-    rows = tuple(_on_path(split, one.row, count) for one, count in path if not (is_scalar(count) and count == 0.0))
+    rows = tuple(_on_path(one, count) for one, count in path if not (is_scalar(count) and count == 0.0))
     found = assemble(machine, level, rows, _fullest(list(held.values())), processed_tokens(model, scenario))
     lower = total([one.lower * one.row.count * count for one, count in path])
     return _of_all_chips(context, found, phases, held, lower)
@@ -129,6 +130,7 @@ def _held(system: System, stage: Stage, split: Partition, precision: Precision, 
         operations,
         plan=split.plan,
         ranks=split.layout.context,
+        weights=stage.weights(precision),
         buffers=largest,
     )
 
@@ -212,7 +214,7 @@ def _exchange_row(
     if key not in cache:
         cache[key] = collective_cost(tiers, exchange.kind, exchange.bytes, exchange.members, stride=exchange.stride)
     found = cache[key]
-    times = _time_by_tier(found)
+    times = _time_by_tier(found, tiers)
     cost = Cost(
         time={NETWORK + tier: time for tier, time in times.items()},
         bytes={NETWORK + tier: sent for tier, sent in found.bytes.items()},
@@ -229,27 +231,31 @@ def _exchange_row(
         flops=0.0,
         bytes=0.0,
         time=found.time,
-        bound=NETWORK + list(times)[-1],
+        bound=largest(cost.time),
         cost=cost,
     )
     return _Row(row=row, decoding=decoding, lower=found.time, exchange=exchange)
 
 
-def _time_by_tier(found: CollectiveCost) -> dict[str, Seconds]:
-    """Say which tier a collective's time is of: phases of a hierarchical one their own; any other all of the outermost it uses."""
-    tiers = list(found.bytes)
+def _time_by_tier(found: CollectiveCost, network: Sequence[NetworkTier]) -> dict[str, Seconds]:
+    """Say how long each tier is busy: of a hierarchical collective by phases, of any other the inner ones while bytes pass."""
+    shares, inside = dict[str, BytesPerSecond](), 1
+    for tier in network:
+        shares[tier.name] = tier.bandwidth / inside
+        inside *= int(tier.size)
+    tiers = sorted(found.bytes, key=list(shares).index)
     if len(tiers) == 1:
         return {tiers[0]: found.time}
-    outermost = tiers[-1]
+    passing = {tier: found.bytes[tier] / shares[tier] for tier in tiers[:-1]} | {tiers[-1]: found.time}
     by_phase: dict[str, Seconds] = dict.fromkeys(tiers, 0.0)
     for phase in found.phases:
         by_phase[phase.tier] = by_phase[phase.tier] + phase.cost.time
     if isinstance(found.algorithm, str):
-        return by_phase if found.algorithm == "hierarchical" else {**dict.fromkeys(tiers, 0.0), outermost: found.time}
-    phased = found.algorithm == float(found.algorithms.index("hierarchical")) if "hierarchical" in found.algorithms else None
-    if phased is None:
-        return {**dict.fromkeys(tiers, 0.0), outermost: found.time}
-    return {tier: where(phased, time, found.time if tier == outermost else 0.0 * found.time) for tier, time in by_phase.items()}
+        return by_phase if found.algorithm == "hierarchical" else passing
+    if "hierarchical" not in found.algorithms:
+        return passing
+    phased = found.algorithm == float(found.algorithms.index("hierarchical"))
+    return {tier: where(phased, by_phase[tier], passing[tier]) for tier in tiers}
 
 
 # ---- what is hidden -------------------------------------------------------------------------------------------------------------
@@ -296,7 +302,7 @@ def _path(split: Partition, phases: Sequence[_Phase]) -> list[tuple[_Row, Count]
     for decoding in sorted({row.decoding for phase in phases for row in phase.rows}):
         mine = [phase for phase in phases if phase.rows and phase.rows[0].decoding == decoding]
         for phase, count in zip(mine, _passages(split, mine, decoding), strict=True):
-            found += [(row, count) for row in phase.rows]
+            found += [(replace(row, stage=phase.stage.name), count) for row in phase.rows]
     return found
 
 
@@ -320,8 +326,10 @@ def _passages(split: Partition, phases: Sequence[_Phase], decoding: bool) -> lis
     return found
 
 
-def _on_path(split: Partition, row: OperationEstimate, count: Count) -> OperationEstimate:
-    return row if split.layout.chips == 1 and split.layout.micro_batches == 1 else replace(row, count=row.count * count)
+def _on_path(one: _Row, count: Count) -> OperationEstimate:
+    """Return a row as the breakdown has it: named by its stage, as often as it lies on the path."""
+    stage = f"{one.stage}: " if one.stage else ""
+    return replace(one.row, name=stage + one.row.name, count=one.row.count * count)
 
 
 # ---- all chips ------------------------------------------------------------------------------------------------------------------

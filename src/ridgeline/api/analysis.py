@@ -249,16 +249,20 @@ def _require_feasible(analysis: Analysis) -> None:
     what = "nothing that was asked fits" if analysis.axes else f"{analysis.model.name} does not fit"
     whole, remedy = "", f"{chips} chips would hold it"
     if analysis.spread is not None:
-        better = None if analysis.axes else fitting_plan(analysis.spread, analysis.model, analysis.scenario, analysis.precision)
         whole = f" under {analysis.spread.plan.text}"
-        remedy = (
-            f"about {chips} chips hold as much" if better is None else f"{better.chips:g} chips would hold it, as {better.text}"
-        )
+        remedy = "fewer sequences or a plan of more chips" if analysis.axes else _remedy(analysis, analysis.spread)
     raise InfeasibleError(
         f"{what}{whole}: {analysis.chip.name} is {short:.0f} bytes ({show(short, 'B')}) short of memory in {held.level}"
         f"{' at best' if analysis.axes else ''}: it needs {_parts(held)}, and has {show(float(np.min(held.available)), 'B')};"
         f" {remedy}"
     )
+
+
+def _remedy(analysis: Analysis, spread: Spread) -> str:
+    better = fitting_plan(spread, analysis.model, analysis.scenario, analysis.precision)
+    if better is None:
+        return "no plan that multiplies one of its degrees would hold it"
+    return f"{better.chips:g} chips would hold it, as {better.text}"
 
 
 _KINDS = ("weights", "gradients", "optimizer", "kv", "fragmentation", "activations", "buffers")

@@ -49,7 +49,7 @@ _FLAT = NetworkTier(name="any", size=2**20, topology="switch", bandwidth=1.0, la
 
 
 def fitting_plan(spread: Spread, model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision) -> Plan | None:
-    """Return the plan with the fewest chips that the memory holds, of those with more tensor ranks, stages or ranks of experts."""
+    """Return the plan with the fewest chips that the memory holds, of those that multiply one of its degrees."""
     plan, system = spread.plan, replace(spread.system, tier=(_FLAT,))
     found: list[Plan] = []
     for factor in (2, 4, 8, 16, 32, 64, 128):
@@ -57,6 +57,8 @@ def fitting_plan(spread: Spread, model: Model | ConvolutionalModel, scenario: Sc
             replace(plan, tensor=plan.tensor * factor),
             replace(plan, pipeline=plan.pipeline * factor),
             replace(plan, expert=plan.expert * factor, tensor=plan.tensor * factor),
+            replace(plan, expert=plan.expert * factor, data=plan.data * factor),
+            replace(plan, data=plan.data * factor),
         ):
             try:
                 if plan_capacity(system, model, scenario, precision, one).fits:

@@ -127,7 +127,12 @@ def _check_together(scenario: Scenario, axes: Mapping[str, Any]) -> None:
 
 def _check_training(values: Mapping[str, Any]) -> None:
     """Refuse an optimizer, a form of rematerialisation or a stage of ZeRO that there is not, and ranges of them."""
-    for name, known in (("optimizer", tuple(OPTIMIZERS)), ("rematerialisation", get_args(Rematerialisation)), ("zero", get_args(ZeroStage))):
+    choices: dict[str, tuple[Any, ...]] = {
+        "optimizer": tuple(OPTIMIZERS),
+        "rematerialisation": get_args(Rematerialisation),
+        "zero": get_args(ZeroStage),
+    }
+    for name, known in choices.items():
         value = values.get(name, known[0])
         if np.ndim(value) or value not in known:
             raise InputError(f"{name} {value!r}: choose one of {', '.join(map(str, known))}")

@@ -146,13 +146,20 @@ def _stack(path: Path, raw: Mapping[str, Any], prior: bool) -> Stack:
     units = units_of(Stack)
     for name, one in raw.items():
         if name in units:
-            values[name] = _quantity(path, Stack, name, _plain(one, prior) if isinstance(one, dict) and "value" in one else one)
+            values[name] = _quantity(path, Stack, name, _stated(one, prior))
         elif name not in ("name", "base", "fitted_chips"):
             values[name] = _frozen(one)
     try:
         return Stack(**values)
     except TypeError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _stated(one: Any, prior: bool) -> Any:
+    """Return a stack's number, or a table of numbers, as units read them."""
+    if not isinstance(one, dict):
+        return one
+    return _plain(one, prior) if "value" in one else {key: _plain(each, prior) for key, each in one.items()}
 
 
 def _frozen(value: Any) -> Any:

@@ -12,7 +12,8 @@ def missed_share(*, row: Bytes, rows: Count, capacity: Bytes) -> Fraction:
     >>> missed_share(row=40e3, rows=16, capacity=164e3)  # 16 rows of 40 kB against 164 kB: three quarters are gone
     0.74375
     """
-    return 1.0 - minimum(0.0 * row + 1.0, capacity / (rows * row))
+    kept = capacity / (rows * row)
+    return 1.0 - minimum(kept, 0.0 * kept + 1.0)
 
 
 def stream_time(

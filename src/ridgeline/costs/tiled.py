@@ -58,6 +58,8 @@ class Array(NamedTuple):
     issue: Quantity = 0.0  # cycles at least between two instructions, on average
     gap: Quantity = 0.0  # cycles lost between two instructions
     fill: Quantity = 0.0  # cycles that the first block takes to enter and the last results to leave
+    serial: Quantity = 0.0  # cycles that every block takes to enter and to leave, where the next one waits for that
+    depth: Quantity = 1.0  # products that an element adds to one sum in a cycle
 
 
 class Buffers(NamedTuple):
@@ -83,6 +85,10 @@ class Memory(NamedTuple):
     start: Quantity = 0.0  # cycles to start a tile
     reuse: Quantity = 1.0  # 1: a tile that did not change stays; 0: every step fetches both operands
     spill: Quantity = 1.0  # 1: unfinished sums leave and come back; 0: they never do, whatever the order
+    issue: Quantity = 0.0  # cycles of the array that each request takes, where the cores issue them
+    beside: Quantity = 0.0  # 1: tiles are started beside the array, before their transfers; 0: the array waits as well
+    weight_rate: Quantity = 1.0  # of weights over the rate of all else, at most 1: they come from a further tier
+    cached: Any = 0.0  # structure: 0, software places tiles; 1, the scratchpad is a cache of the least recently used
 
 
 class Traffic(NamedTuple):
@@ -165,15 +171,52 @@ def _visits(order: Any, sizes: Any, used: Any) -> Quantity:
     return count
 
 
-def _streaming(bound: Quantity, tile: Quantity, array: Array) -> tuple[Quantity, Quantity, Quantity]:
-    """Return instructions, their cycles, and what a preload adds, for all tiles of a bound past one block each.
+def _cached_visits(layer: Layer, tile: Tile, order: Any, buffers: Buffers) -> tuple[Quantity, Quantity, Quantity]:
+    """Return how often tiles of inputs and of weights miss in an image, and in how many images weights do, by reuse distance.
+
+    A loop that a tensor does not depend on comes back to its tiles. In between, one trip of the loop has touched other bytes of
+    both operands: the reuse distance, what the tiles of all loops inside span. Where these fit the cache the tiles are still there,
+    else none of them, because the least recently used goes first [mattson1970].
+
+    >>> product = Layer(n=1.0, k=32.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> tile = Tile(k=16.0, c=8.0, p=16.0, q=1.0, r=1.0, s=1.0)
+    >>> [float(one) for one in _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(768.0, 4096.0))[:2]]
+    [8.0, 4.0]
+    >>> [float(one) for one in _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(767.0, 4096.0))[:2]]
+    [8.0, 16.0]
+
+    Weights come back with the next p: 32 · 16 of them, beside 16 · 16 inputs.
+    """
+    counts = (trips(layer.k, tile.k), trips(layer.c, tile.c), trips(layer.p, tile.p))
+    counts = (*counts, trips(layer.q, tile.q), trips(layer.r, tile.r), trips(layer.s, tile.s))
+    inputs = weights = counts[0] * 0.0 + 1.0
+    k, c, p, q, r, s = tile.k + inputs * 0.0, tile.c + inputs * 0.0, tile.p + inputs * 0.0, tile.q, tile.r, tile.s
+    for place in range(5, -1, -1):
+        loop = ORDER_TABLE[order, place]
+        again = where(_operand_bytes(layer, Tile(k, c, p, q, r, s), buffers) <= buffers.scratchpad, 1.0, counts[loop])
+        inputs = inputs * where(INPUT_LOOPS[loop] > 0.0, counts[loop], again)
+        weights = weights * where(WEIGHT_LOOPS[loop] > 0.0, counts[loop], again)
+        k, c, p = where(loop == 0, layer.k, k), where(loop == 1, layer.c, c), where(loop == 2, layer.p, p)
+        q, r, s = where(loop == 3, layer.q, q), where(loop == 4, layer.r, r), where(loop == 5, layer.s, s)
+    whole = _operand_bytes(layer, Tile(k, c, p, q, r, s), buffers)
+    return inputs, weights, where(whole <= buffers.scratchpad, 1.0, layer.n)
+
+
+def _operand_bytes(layer: Layer, tile: Tile, buffers: Buffers) -> Bytes:
+    """Return the bytes of inputs and weights that a tile spans."""
+    area = ((tile.p - 1.0) * layer.stride + tile.r) * ((tile.q - 1.0) * layer.stride + tile.s)
+    return tile.c * area * buffers.input_bytes + tile.k * tile.c * tile.r * tile.s * buffers.weight_bytes
+
+
+def _streaming(bound: Quantity, tile: Quantity, array: Array, depth: Quantity = 1.0) -> tuple[Quantity, Quantity, Quantity]:
+    """Return instructions, their cycles, and what a block's entry adds, for all tiles of a bound past one block each.
 
     >>> _streaming(48.0, 24.0, Array(16.0, 16.0, 16.0, 4.0, 16.0, 8.0, 0.5))  # twice 16 + 8
     (4.0, 50.0, 0.0)
     """
     whole = trips(bound, tile) - 1.0
     last = bound - whole * tile
-    full, rest = _instructions(tile, array), _instructions(last, array)
+    full, rest = _instructions(ceil_divide(tile, depth), array), _instructions(ceil_divide(last, depth), array)
     return whole * full[0] + rest[0], whole * full[1] + rest[1], whole * full[2] + rest[2]
 
 
@@ -184,11 +227,19 @@ def _instructions(length: Quantity, array: Array) -> tuple[Quantity, Quantity, Q
     part = where(rest > 0.0, 1.0, 0.0)
     first = maximum(array.least, most)
     cycles = full * (first + array.gap) + part * (maximum(array.least, rest) + array.gap)
-    return full + part, cycles, maximum(array.preload - first, 0.0)
+    return full + part, cycles, maximum(array.preload - first, 0.0) + array.serial
 
 
-def _compute(layer: Layer, tile: Tile, array: Array, dataflow: Any) -> Quantity:
-    """Return the cycles of the array: instructions in sequence, and no faster than they are issued."""
+def array_cycles(layer: Layer, tile: Tile, array: Array, dataflow: Any) -> Quantity:
+    """Cycles that the array computes: instructions in sequence, and no faster than they are issued; see `tiled_cost`.
+
+    >>> product = Layer(n=1.0, k=32.0, c=32.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
+    >>> whole = Tile(k=32.0, c=32.0, p=64.0, q=1.0, r=1.0, s=1.0)
+    >>> array_cycles(product, whole, Array(16.0, 16.0), WEIGHT_STATIONARY)  # 4 blocks of weights, 64 vectors past each
+    256.0
+    >>> array_cycles(product, whole, Array(16.0, 16.0, serial=46.0), WEIGHT_STATIONARY)  # each loads 16 and drains 30 by itself
+    440.0
+    """
     window = layer.n * layer.r * layer.s
     if dataflow == WEIGHT_STATIONARY:
         blocks = window * covered(layer.c, tile.c, array.rows) * covered(layer.k, tile.k, array.columns)
@@ -197,7 +248,7 @@ def _compute(layer: Layer, tile: Tile, array: Array, dataflow: Any) -> Quantity:
         again = trips(layer.q, tile.q)
     elif dataflow == OUTPUT_STATIONARY:
         blocks = layer.n * layer.q * covered(layer.p, tile.p, array.rows) * covered(layer.k, tile.k, array.columns)
-        count, cycles, preload = _streaming(layer.c, tile.c, array)
+        count, cycles, preload = _streaming(layer.c, tile.c, array, array.depth)
         repeats = layer.r * layer.s
         again = trips(layer.r, tile.r) * trips(layer.s, tile.s)
     else:
@@ -224,12 +275,15 @@ def nest_traffic(layer: Layer, tile: Tile, order: Any, buffers: Buffers, memory:
 
         tensor   = elements · visits / (trip counts of its own loops)
         visits   = trip counts of all loops outside or at the innermost of its loops that takes more than one trip
+        images   = n; 1 for weights of which one tile holds all: they stay from image to image
         inputs   = n·c · Σ extents along p and r · Σ extents along q and s · visits / own trips
         partial  = outputs · (visits / own trips − 1) · accumulator_bytes, written once and read once
 
     Edge tiles are counted as they are, windows that overlap from tile to tile are read again, pixels that a stride skips are read.
-    A tensor's tile stays until a loop that it depends on, or one outside such a loop, moves on; nothing stays longer. Padding is
-    read like pixels. The reuse rule is that of [parashar2019timeloop], section V-A.
+    A tensor's tile stays until a loop that it depends on, or one outside such a loop, moves on; nothing stays longer. Behind a
+    cache (`memory.cached`) a tile is still there when the loops come back to it, if no more bytes than the cache holds were touched
+    since; windows that overlap are counted as other bytes there. Padding is read like pixels. The reuse rules are those of
+    [parashar2019timeloop], section V-A, and of [mattson1970].
 
     >>> product = Layer(n=1.0, k=4.0, c=2.0, p=6.0, q=1.0, r=1.0, s=1.0, stride=1.0)
     >>> tile = Tile(k=2.0, c=1.0, p=3.0, q=1.0, r=1.0, s=1.0)
@@ -238,15 +292,21 @@ def nest_traffic(layer: Layer, tile: Tile, order: Any, buffers: Buffers, memory:
 
     Inputs 2 × 6 for both tiles of k; weights once; 24 sums leave after the first half of c, at 4 bytes.
     """
+    return _traffic(layer, tile, order, buffers, memory, _count_visits(layer, tile, order))
+
+
+def _traffic(layer: Layer, tile: Tile, order: Any, buffers: Buffers, memory: Memory, visits: _Visits) -> Traffic:
     k, c, p = trips(layer.k, tile.k), trips(layer.c, tile.c), trips(layer.p, tile.p)
     q, r, s = trips(layer.q, tile.q), trips(layer.r, tile.r), trips(layer.s, tile.s)
-    visits = _count_visits(layer, tile, order)
-    weight_visits = where(memory.reuse > 0.0, visits.weights, visits.steps) / (k * c * r * s)
-    input_visits = where(memory.reuse > 0.0, visits.inputs, visits.steps) / (c * p * q * r * s)
+    inputs, weights, images = visits.inputs, visits.weights, where(k * c * r * s > 1.0, layer.n, 1.0)
+    if memory.cached > 0.0:
+        inputs, weights, images = _cached_visits(layer, tile, order, buffers)
+    weight_visits = where(memory.reuse > 0.0, images * weights, layer.n * visits.steps) / (k * c * r * s)
+    input_visits = where(memory.reuse > 0.0, inputs, visits.steps) / (c * p * q * r * s)
     output_visits = where(memory.spill > 0.0, visits.outputs / visits.apart, 1.0)
     area = _window(layer.p, tile.p, layer.r, tile.r, layer.stride) * _window(layer.q, tile.q, layer.s, tile.s, layer.stride)
     input_rows = layer.n * area * input_visits
-    weight_rows = layer.n * layer.c * layer.r * layer.s * weight_visits
+    weight_rows = layer.c * layer.r * layer.s * weight_visits
     output_rows = layer.n * layer.p * layer.q
     partial = output_rows * layer.k * (output_visits - 1.0) * buffers.accumulator_bytes
     input_words = input_rows * _words(layer.c, tile.c, buffers.input_bytes, memory)
@@ -294,10 +354,9 @@ def held_bytes(layer: Layer, tile: Tile, buffers: Buffers) -> tuple[Bytes, Bytes
     >>> held_bytes(matrix, Tile(k=16.0, c=64.0, p=32.0, q=1.0, r=1.0, s=1.0), Buffers(8192.0, 4096.0))  # 2·(2048 + 1024), 2·2048
     (6144.0, 4096.0)
     """
-    area = ((tile.p - 1.0) * layer.stride + tile.r) * ((tile.q - 1.0) * layer.stride + tile.s)
-    inputs = tile.c * area * buffers.input_bytes
-    weights = tile.k * tile.c * tile.r * tile.s * buffers.weight_bytes
-    return buffers.double * (inputs + weights), buffers.double * tile.k * tile.p * tile.q * buffers.accumulator_bytes
+    return buffers.double * _operand_bytes(
+        layer, tile, buffers
+    ), buffers.double * tile.k * tile.p * tile.q * buffers.accumulator_bytes
 
 
 def transfer_rate(memory: Memory) -> Quantity:
@@ -318,12 +377,12 @@ def array_units(array: Array, dataflow: Any) -> tuple[Quantity, Quantity, Quanti
     if dataflow == WEIGHT_STATIONARY:
         return (array.columns, array.rows, 1.0, 1.0, 1.0, 1.0)
     if dataflow == OUTPUT_STATIONARY:
-        return (array.columns, 1.0, array.rows, 1.0, 1.0, 1.0)
+        return (array.columns, array.depth, array.rows, 1.0, 1.0, 1.0)
     return (1.0, array.rows, array.columns, 1.0, 1.0, 1.0)
 
 
 def first_bytes(layer: Layer, tile: Tile, buffers: Buffers, memory: Memory) -> Bytes:
-    """Return the bytes of the first tile's load, a full one, in whole words.
+    """Return the bytes of the first tile's load, a full one, in whole words; of weights, what would take as long at the full rate.
 
     >>> matrix = Layer(n=1.0, k=32.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
     >>> tile = Tile(k=16.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0)
@@ -332,7 +391,7 @@ def first_bytes(layer: Layer, tile: Tile, buffers: Buffers, memory: Memory) -> B
     """
     area = ((tile.p - 1.0) * layer.stride + tile.r) * ((tile.q - 1.0) * layer.stride + tile.s)
     inputs = area * _words(tile.c, tile.c, buffers.input_bytes, memory)
-    return inputs + tile.c * tile.r * tile.s * _words(tile.k, tile.k, buffers.weight_bytes, memory)
+    return inputs + tile.c * tile.r * tile.s * _words(tile.k, tile.k, buffers.weight_bytes, memory) / memory.weight_rate
 
 
 def last_bytes(layer: Layer, tile: Tile, array: Array, buffers: Buffers, memory: Memory, dataflow: Any) -> Bytes:
@@ -354,11 +413,25 @@ class _Sweep(NamedTuple):
     tiles: Quantity
     compute: Quantity  # of a mean tile
     latency: Quantity
+    setup: Quantity  # cycles before the transfers of every slot
     full_compute: Quantity = 1.0
     last_compute: Quantity = 1.0
     full: Quantity = 1.0  # of what is transferred
     last: Quantity = 1.0
     edge: Quantity = 0.0  # 1 where the last tile counts by itself
+
+
+class _Moves(NamedTuple):
+    """Cycles that a mean tile of each tensor is under way, and which of them move: 1 or 0."""
+
+    inputs: Quantity
+    weights: Quantity
+    results: Quantity
+    sums: Quantity  # that leave, or come back
+    each_inputs: Quantity  # in every slot of a sweep, not only where it ends
+    each_weights: Quantity
+    each_outputs: Quantity
+    returns: Quantity  # times that sums arrive at the accumulator, new or returning
 
 
 class _Transfers(NamedTuple):
@@ -374,6 +447,16 @@ class _Ends(NamedTuple):
 
     changing: Quantity
     behind: Quantity
+
+
+class _Outer(NamedTuple):
+    """Shares of a mean tile, of compute and of bytes, that full tiles of a loop outside the sweeps take, and the last one."""
+
+    tiles: Quantity
+    full_compute: Quantity
+    last_compute: Quantity
+    full: Quantity
+    last: Quantity
 
 
 class _Cut(NamedTuple):
@@ -411,18 +494,19 @@ def _after(compute: Quantity, transfer: Quantity, latency: Quantity, waited: Qua
 def _ends(sweep: _Sweep, moved: _Transfers) -> _Ends:
     """Return the slots around the end of a sweep."""
     compute, next_transfer = sweep.compute * sweep.full_compute, moved.ordinary * where(sweep.tiles > 2.0, sweep.full, sweep.last)
-    before = _even(compute, moved.ordinary * sweep.last, sweep.latency)
+    before = _even(compute, moved.ordinary * sweep.last + sweep.setup, sweep.latency)
     last = sweep.compute * sweep.last_compute
-    changing = _after(last, moved.ordinary * sweep.full + moved.changing, sweep.latency, before - compute)
-    return _Ends(changing, _after(compute, next_transfer + moved.behind, sweep.latency, changing - last))
+    transfer = moved.ordinary * sweep.full + moved.changing + sweep.setup
+    changing = _after(last, transfer, sweep.latency, before - compute)
+    return _Ends(changing, _after(compute, next_transfer + moved.behind + sweep.setup, sweep.latency, changing - last))
 
 
 def _length(sweep: _Sweep, moved: _Transfers) -> Quantity:
     """Return the length of all slots of a sweep among sweeps like it."""
     compute = sweep.compute * sweep.full_compute
     ends = _ends(sweep, moved)
-    even = _even(compute, moved.ordinary * sweep.full, sweep.latency)
-    before = _after(compute, moved.ordinary * sweep.last, sweep.latency, even - compute)
+    even = _even(compute, moved.ordinary * sweep.full + sweep.setup, sweep.latency)
+    before = _after(compute, moved.ordinary * sweep.last + sweep.setup, sweep.latency, even - compute)
     inner = before + (sweep.tiles - 3.0) * even
     return ends.changing + where(sweep.tiles > 1.0, ends.behind, 0.0) + where(sweep.tiles > 2.0, inner, 0.0)
 
@@ -440,85 +524,180 @@ def _with_edge(layer: Layer, tile: Tile, order: Any, array: Array, dataflow: Any
         open_still = open_still - here
     single = where(open_still < 1.0, where(trips(bound, maximum(held, 1.0)) >= mean.tiles, 1.0, 0.0), 0.0)
     bound, held, unit = where(single > 0.0, bound, 1.0), where(single > 0.0, held, 1.0), where(single > 0.0, unit, 1.0)
-    cut = _cut(bound, held, unit)
+    edge = _outer(bound, held, unit)
     return _Sweep(
         mean.tiles,
         mean.compute,
         mean.latency,
-        cut.full_blocks * cut.tiles / cut.blocks,
-        (cut.blocks - (cut.tiles - 1.0) * cut.full_blocks) * cut.tiles / cut.blocks,
-        cut.full * cut.tiles / bound,
-        cut.last * cut.tiles / bound,
+        mean.setup,
+        edge.full_compute,
+        edge.last_compute,
+        edge.full,
+        edge.last,
         single,
     )
 
 
-def _mean_transfers(
-    layer: Layer, visits: _Visits, traffic: Traffic, buffers: Buffers, memory: Memory
-) -> tuple[Quantity, Quantity, Quantity, Quantity]:
-    """Return cycles of what ordinary slots load, of what changing slots load besides, of a tile's results, and of its sums."""
+def _outer(bound: Quantity, tile: Quantity, unit: Quantity) -> _Outer:
+    """Return the shares of a loop's full tiles and of its last one.
+
+    >>> _outer(100.0, 64.0, 16.0)  # 7 blocks in 4 and 3; 64 and 36 of a mean of 50
+    _Outer(tiles=2.0, full_compute=1.1428571428571428, last_compute=0.8571428571428571, full=1.28, last=0.72)
+    """
+    cut = _cut(bound, tile, unit)
+    last_blocks = cut.blocks - (cut.tiles - 1.0) * cut.full_blocks
+    compute = cut.tiles / cut.blocks
+    return _Outer(
+        cut.tiles, cut.full_blocks * compute, last_blocks * compute, cut.full * cut.tiles / bound, cut.last * cut.tiles / bound
+    )
+
+
+def _mean_moves(layer: Layer, visits: _Visits, traffic: Traffic, tile: Tile, buffers: Buffers, memory: Memory) -> _Moves:
+    """Return what mean tiles take to move. Weights of which one tile holds all come with the first tile alone."""
     rate = transfer_rate(memory)
     input_visits = where(memory.reuse > 0.0, visits.inputs, visits.steps)
     weight_visits = where(memory.reuse > 0.0, visits.weights, visits.steps)
-    inputs = traffic.input_words / (layer.n * input_visits * rate)
-    weights = traffic.weight_words / (layer.n * weight_visits * rate)
-    ordinary = where(input_visits > visits.stays, inputs, 0.0) + where(weight_visits > visits.stays, weights, 0.0)
+    alone = trips(layer.k, tile.k) * trips(layer.c, tile.c) * trips(layer.r, tile.r) * trips(layer.s, tile.s) <= 1.0
+    weights = traffic.weight_words / (layer.n * weight_visits * rate * memory.weight_rate)
     pieces = layer.n * visits.apart * rate
     leave = where(visits.outputs > visits.apart, where(memory.spill > 0.0, 1.0, 0.0), 0.0)
-    sums = leave * layer.n * layer.k * layer.p * layer.q * buffers.accumulator_bytes / pieces
-    return ordinary, inputs + weights - ordinary, (traffic.written - traffic.partial) / pieces, sums
+    return _Moves(
+        traffic.input_words / (layer.n * input_visits * rate),
+        where(alone, where(memory.reuse > 0.0, 0.0, weights), weights),
+        (traffic.written - traffic.partial) / pieces,
+        leave * layer.n * layer.k * layer.p * layer.q * buffers.accumulator_bytes / pieces,
+        where(input_visits > visits.stays, 1.0, 0.0),
+        where(weight_visits > visits.stays, 1.0, 0.0),
+        where(visits.outputs > visits.stays, 1.0, 0.0),
+        visits.outputs / visits.apart,
+    )
 
 
-def _slots(
-    sweep: _Sweep, images: Quantity, visits: _Visits, means: tuple[Quantity, Quantity, Quantity, Quantity], last: Quantity
-) -> Quantity:
-    """Return the length of all slots, the first tile being loaded already and the last results still to be stored.
+def _around(sweep: _Sweep, moved: _Moves, leaving: Quantity) -> _Transfers:
+    """Return the transfers of a sweep's slots where so much leaves or comes back with each of its output tiles.
+
+    Results that the innermost loop finishes are stored in the slot behind its last one, of mean tiles in that one.
+    """
+    ordinary = moved.each_inputs * moved.inputs + moved.each_weights * moved.weights
+    early, late = (1.0 - moved.each_outputs) * (1.0 - sweep.edge), (1.0 - moved.each_outputs) * sweep.edge
+    changing = moved.inputs + moved.weights - ordinary + early * leaving
+    return _Transfers(ordinary + moved.each_outputs * leaving, changing, late * leaving)
+
+
+def _all_slots(sweep: _Sweep, moved: _Moves) -> Quantity:
+    """Return the length of a sweep, of the mean of its kinds.
 
     Sums that leave: the first visit of an output stores them, the last reads them and stores results, others read and store.
-    Results that the innermost loop finishes are stored in the slot behind its last one, of mean tiles in that one. The last store
-    is no part of the slots: it leaves the one where the first tile is computed.
     """
-    ordinary, changing, results, sums = means
-    moves = where(visits.outputs > visits.stays, 1.0, 0.0)
-    early, late = (1.0 - moves) * (1.0 - sweep.edge), (1.0 - moves) * sweep.edge
-    returns = visits.outputs / visits.apart
-    first = minimum(returns - 1.0, 1.0) / returns
-    total = ordinary * 0.0
-    for share, moved in (
-        (1.0 / returns, results + sums),
-        (first, sums),
-        (1.0 - 1.0 / returns - first, 2.0 * sums),
-    ):
-        total = total + share * _length(sweep, _Transfers(ordinary + moves * moved, changing + early * moved, late * moved))
-    ring = _ends(sweep, _Transfers(ordinary + moves * results, changing + early * results, late * results))
-    left = minimum(last, results)
-    begun = _ends(sweep, _Transfers(ordinary + moves * left, changing + early * left, late * left))
-    begin = maximum(sweep.compute * sweep.full_compute, ordinary * where(sweep.tiles > 2.0, sweep.full, sweep.last))
-    end = maximum(sweep.compute * sweep.last_compute, moves * results * sweep.full)
-    before = where(sweep.edge + moves > 0.0, ring.changing, begun.changing)
-    alone = images * visits.stays * total - where(sweep.tiles > 1.0, before, ring.changing) + end
-    return where(sweep.tiles > 1.0, alone - begun.behind + begin, alone)
+    first = minimum(moved.returns - 1.0, 1.0) / moved.returns
+    others = 1.0 - 1.0 / moved.returns - first
+    total = _length(sweep, _around(sweep, moved, moved.results + moved.sums)) / moved.returns
+    total = total + first * _length(sweep, _around(sweep, moved, moved.sums))
+    return total + others * _length(sweep, _around(sweep, moved, 2.0 * moved.sums))
+
+
+def _at_the_ends(first: _Sweep, first_moved: _Moves, sweep: _Sweep, moved: _Moves, stored: Quantity, fill: Quantity) -> Quantity:
+    """Return what the ends of a nest add to its sweeps, seen as one behind the other in a ring.
+
+    The first tile is loaded already and the last results, of `stored` cycles, still have to be stored, which is no part of the
+    slots. `first` is the first sweep, `sweep` the last. The fill is hidden where the first tile waits for the second.
+    """
+    ordinary = first_moved.each_inputs * first_moved.inputs + first_moved.each_weights * first_moved.weights
+    ring = _ends(sweep, _around(sweep, moved, moved.results))
+    begun = _ends(sweep, _around(sweep, moved, minimum(stored, moved.results)))
+    behind = _ends(first, _around(first, first_moved, minimum(stored, first_moved.results))).behind
+    transfer = ordinary * where(first.tiles > 2.0, first.full, first.last) + first.setup
+    compute = first.compute * first.full_compute
+    begin = maximum(compute, transfer)
+    end = maximum(sweep.compute * sweep.last_compute, moved.each_outputs * moved.results * sweep.full)
+    before = where(sweep.edge + moved.each_outputs > 0.0, ring.changing, begun.changing)
+    shown = maximum(fill - maximum(transfer - compute, 0.0), 0.0)
+    return end + where(sweep.tiles > 1.0, begin - behind - before + shown, fill - ring.changing)
+
+
+def _scaled(moved: _Moves, kind: Any, first: Quantity, second: Quantity) -> _Moves:
+    """Return what the tiles of a class take to move, given the shares of two outer loops: see `_classes`."""
+    outputs = where(kind == 0, second, where(kind == 1, first, first * second))
+    return _Moves(
+        moved.inputs * second * where(kind == 0, first, 1.0),
+        moved.weights * first * where(kind == 1, second, 1.0),
+        moved.results * outputs,
+        moved.sums * outputs,
+        moved.each_inputs,
+        moved.each_weights,
+        moved.each_outputs,
+        moved.returns,
+    )
+
+
+class _Outers(NamedTuple):
+    """The two loops outside the sweeps, by what stays under the innermost loops: 0 inputs, 1 weights, 2 sums."""
+
+    kind: Any
+    first: _Outer
+    second: _Outer
+
+
+def _outers(layer: Layer, tile: Tile, array: Array, dataflow: Any, visits: _Visits) -> _Outers:
+    """Return c and p where inputs stay, k and c where weights stay, k and p where sums stay."""
+    units = array_units(array, dataflow)
+    kind = where(visits.inputs <= visits.stays, 0, where(visits.weights <= visits.stays, 1, 2))
+    first_is, second_is = where(kind == 0, 1.0, 0.0), where(kind == 1, 1.0, 0.0)
+    first = _outer(
+        where(first_is > 0.0, layer.c, layer.k), where(first_is > 0.0, tile.c, tile.k), where(first_is > 0.0, units[1], units[0])
+    )
+    second = _outer(
+        where(second_is > 0.0, layer.c, layer.p), where(second_is > 0.0, tile.c, tile.p), where(second_is > 0.0, units[1], units[2])
+    )
+    return _Outers(kind, first, second)
+
+
+def _of_class(sweep: _Sweep, moved: _Moves, outer: _Outers, last: tuple[float, float]) -> tuple[_Sweep, _Moves, Quantity]:
+    """Return the sweeps with full (0) or last (1) tiles of each outer loop, what they move, and what share of all they are."""
+    one, other, (late, later) = outer.first, outer.second, last
+    compute = one.full_compute + (one.last_compute - one.full_compute) * late
+    compute = compute * (other.full_compute + (other.last_compute - other.full_compute) * later)
+    first, second = one.full + (one.last - one.full) * late, other.full + (other.last - other.full) * later
+    share = (late + (1.0 - late) * (one.tiles - 1.0)) / one.tiles
+    share = share * (later + (1.0 - later) * (other.tiles - 1.0)) / other.tiles
+    of_class = _Sweep(
+        sweep.tiles,
+        sweep.compute * compute,
+        sweep.latency,
+        sweep.setup,
+        sweep.full_compute,
+        sweep.last_compute,
+        sweep.full,
+        sweep.last,
+        sweep.edge,
+    )
+    return of_class, _scaled(moved, outer.kind, first, second), share
 
 
 def _overlapped(
-    layer: Layer,
-    tile: Tile,
-    order: Any,
-    dataflow: Any,
-    compute: Quantity,
-    traffic: Traffic,
-    array: Array,
-    buffers: Buffers,
-    memory: Memory,
+    sweeps: Quantity, mean: _Sweep, edged: _Sweep, outer: _Outers, moved: _Moves, stored: Quantity, fill: Quantity
 ) -> Quantity:
     """Return cycles between the first tile's load and the last tile's store, with two slots a buffer: see `tiled_cost`."""
-    visits = _count_visits(layer, tile, order)
-    means = _mean_transfers(layer, visits, traffic, buffers, memory)
-    mean = _Sweep(visits.steps / visits.stays, compute / traffic.steps, memory.latency, 1.0, 1.0, 1.0, 1.0, 0.0)
-    edged = _with_edge(layer, tile, order, array, dataflow, mean)
-    last = last_bytes(layer, tile, array, buffers, memory, dataflow) / transfer_rate(memory)
-    length = maximum(_slots(mean, layer.n, visits, means, last), _slots(edged, layer.n, visits, means, last))
-    return length + maximum(array.fill - maximum(means[0] - mean.compute, 0.0), 0.0)
+    alike = sweeps * _all_slots(mean, moved) + _at_the_ends(mean, moved, mean, moved, stored, fill)
+    total = alike * 0.0
+    for number in range(4):
+        sweep, moves, share = _of_class(edged, moved, outer, (number % 2 * 1.0, number // 2 * 1.0))
+        total = total + share * _all_slots(sweep, moves)
+    first, first_moved, _ = _of_class(edged, moved, outer, (0.0, 0.0))
+    last, last_moved, _ = _of_class(edged, moved, outer, (1.0, 1.0))
+    apart = sweeps * total + _at_the_ends(first, first_moved, last, last_moved, stored, fill)
+    return where(sweeps * mean.tiles <= 2.0, apart, maximum(alike, apart))
+
+
+def _requests(layer: Layer, visits: _Visits, traffic: Traffic, memory: Memory) -> Quantity:
+    """Return the requests of all transfers, each tile's bytes, as a mean, in whole ones."""
+    fetched = layer.n * where(memory.reuse > 0.0, visits.inputs, visits.steps)
+    count = fetched * ceil_divide(traffic.input_words / fetched, memory.burst)
+    fetched = layer.n * where(memory.reuse > 0.0, visits.weights, visits.steps)
+    count = count + fetched * ceil_divide(traffic.weight_words / fetched, memory.burst)
+    results, returned = layer.n * visits.apart, maximum(layer.n * (visits.outputs - visits.apart), 1.0)
+    count = count + results * ceil_divide((traffic.written - traffic.partial) / results, memory.burst)
+    return count + 2.0 * returned * ceil_divide(traffic.partial / returned, memory.burst)
 
 
 def tiled_cost(
@@ -566,20 +745,28 @@ def tiled_cost(
     Two blocks of weights, 64 vectors past each; inputs 1024 B once and weights 512 B, outputs 2048 B, at 64 B a cycle;
     (16·64 + 16·16)/64 + 128 + 64·16/64 + 2·10.
     """
-    traffic = nest_traffic(layer, tile, order, buffers, memory)
+    visits = _count_visits(layer, tile, order)
+    traffic = _traffic(layer, tile, order, buffers, memory, visits)
     rate = transfer_rate(memory)
-    load, store = traffic.read / rate, traffic.written / rate
-    compute = _compute(layer, tile, array, dataflow)
-    steps, apart = traffic.steps, compute + load + store + memory.latency * (traffic.steps + 1.0) + array.fill
-    edges = first_bytes(layer, tile, buffers, memory) + last_bytes(layer, tile, array, buffers, memory, dataflow)
-    ends = edges / rate + 2.0 * memory.latency
-    together = ends + _overlapped(layer, tile, order, dataflow, compute, traffic, array, buffers, memory)
-    busy = load + store + 2.0 * memory.latency
+    load = (traffic.read + traffic.weight_words * (1.0 / memory.weight_rate - 1.0)) / rate
+    store = traffic.written / rate
+    compute = array_cycles(layer, tile, array, dataflow) + memory.issue * _requests(layer, visits, traffic, memory)
+    steps, setup = traffic.steps, memory.beside * memory.start
+    stores = layer.n * where(memory.spill > 0.0, visits.outputs, visits.apart)
+    apart = compute + load + store + memory.latency * (steps + stores) + array.fill + setup * steps
+    mean = _Sweep(visits.steps / visits.stays, compute / steps, memory.latency, setup, 1.0, 1.0, 1.0, 1.0, 0.0)
+    edged = _with_edge(layer, tile, order, array, dataflow, mean)
+    outer, moved = _outers(layer, tile, array, dataflow, visits), _mean_moves(layer, visits, traffic, tile, buffers, memory)
+    stored = last_bytes(layer, tile, array, buffers, memory, dataflow) / rate
+    ends = first_bytes(layer, tile, buffers, memory) / rate + stored + 2.0 * memory.latency + setup
+    together = ends + _overlapped(layer.n * visits.stays, mean, edged, outer, moved, stored, array.fill)
+    busy = load + store + 2.0 * memory.latency + setup * steps
     body = where(buffers.double > 1.0, minimum(maximum(together, busy), apart), apart)
+    body = body + (memory.start - setup) * steps
     scratchpad, accumulator = held_bytes(layer, tile, buffers)
     fits = where(scratchpad <= buffers.scratchpad, where(accumulator <= buffers.accumulator, 1.0, 0.0), 0.0)
     return TiledCost(
-        cycles=body + memory.start * steps,
+        cycles=body,
         compute=compute,
         load=load,
         store=store,

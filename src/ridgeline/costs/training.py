@@ -19,8 +19,8 @@ def zero_partition(*, weights: Bytes, gradients: Bytes, optimizer: Bytes, ranks:
 
         stage 1: w + g + o/N      stage 2: w + (g + o)/N      stage 3: (w + g + o)/N      [rajbhandari2020zero] §5, figure 1
 
-    Stage 0 is plain data parallelism, every rank with everything. Neglected: padding to a multiple of N, and the weights of the layer
-    at work, which stage 3 gathers. The optimizer's share includes the fp32 copy of the weights.
+    Stage 0 is plain data parallelism, every rank with everything. Neglected: padding to a multiple of N, and the weights of the
+    layer at work, which stage 3 gathers. The optimizer's share includes the fp32 copy of the weights.
 
     >>> zero_partition(weights=15e9, gradients=15e9, optimizer=90e9, ranks=64.0, stage=2)  # figure 1's 16.6 GB of 120 GB
     ModelStates(weights=15000000000.0, gradients=234375000.0, optimizer=1406250000.0)
@@ -37,7 +37,7 @@ def zero_traffic(*, weights: Bytes, gradients: Bytes, ranks: Count, stage: ZeroS
 
         stage 0: 2·g·(N − 1)/N      stages 1 and 2: (g + w)·(N − 1)/N      stage 3: (g + 2·w)·(N − 1)/N   [rajbhandari2020zero] §7
 
-    A reduce-scatter of the gradients and an all-gather of the weights; stage 3 gathers them for the forward and for the backward pass.
+    A reduce-scatter of the gradients and an all-gather of the weights; stage 3 gathers them for forward and for backward.
 
     >>> zero_traffic(weights=2e9, gradients=2e9, ranks=4.0, stage=3) / zero_traffic(weights=2e9, gradients=2e9, ranks=4.0, stage=0)
     1.5
@@ -63,8 +63,9 @@ def layer_activations(
         selective:  s·b·h·(16·e + 2·μ) = 34·s·b·h                                             [korthikanti2022activation] table 2
         full:       s·b·h·e = 2·s·b·h                                                         [korthikanti2022activation] table 2
 
-    e bytes an element, μ a value of a dropout mask. A feed-forward four times as wide, as many KV heads as heads, one device. The whole
-    score matrix is kept, masked half included. Neglected: what one layer needs while it is rematerialised, and the mean and variance of norms.
+    e bytes an element, μ a value of a dropout mask. A feed-forward four times as wide, as many KV heads as heads, one device. The
+    whole score matrix is kept, masked half included. Neglected: what one layer needs while it is rematerialised, and the means and
+    variances of norms.
 
     >>> layer_activations(sequence=2048.0, batch=1.0, hidden=12288.0, heads=96.0) / (2048 * 12288)  # 34 + 5·96·2048/12288
     114.0

@@ -1,6 +1,6 @@
 """Products cut into output tiles that many cores work off in rounds: time of a tile, rounds, traffic, what overlaps."""
 
-from ridgeline.arrays import ceil_divide, clip, maximum, minimum
+from ridgeline.arrays import ceil_divide, clip, maximum, minimum, where
 from ridgeline.quantities import Bytes, Count, FlopsPerSecond, Fraction, Seconds
 
 
@@ -35,10 +35,11 @@ def operand_traffic(*, m: Count, n: Count, k: Count, left: Bytes, right: Bytes, 
     """Bytes of the operands of an m × k by k × n product that come from main memory.
 
         once       left·m·k + right·k·n                    while both fit in half of the last-level cache
-        by waves   left·m·k·(n/w_n) + right·k·n·(m/w_m)     w_m = min(m, √wave), w_n = wave / w_m: each wave reads its rows and columns
+        by waves   left·m·k·(n/w_n) + right·k·n·(m/w_m)     w_m = min(m, √wave), w_n = wave / w_m
 
-    `wave` is the output elements that the cores hold at a time, `left` and `right` bytes a value. Between a half and one and a
-    half times the cache's capacity the share of the second grows linearly, as more and more of what is read again has left it.
+    Each wave reads its rows and columns. `wave` is the output elements that the cores hold at a time, `left` and `right` bytes
+    a value. Between a half and one and a half times the cache's capacity the share of the second grows linearly, as more and
+    more of what is read again has left it.
 
     >>> operand_traffic(m=64.0, n=64.0, k=64.0, left=2.0, right=2.0, wave=1e6, capacity=4e7)  # everything once
     16384.0
@@ -48,7 +49,8 @@ def operand_traffic(*, m: Count, n: Count, k: Count, left: Bytes, right: Bytes, 
     wide = minimum(n, wave / high)
     high = minimum(m, wave / wide)
     waves = left * m * k * (n / wide) + right * n * k * (m / high)
-    share = clip(once / capacity - 0.5, 0.0 * once, 0.0 * once + 1.0)
+    full = once / capacity - 0.5
+    share = clip(full, 0.0 * full, 0.0 * full + 1.0)
     return once + share * (waves - once)
 
 
@@ -75,4 +77,4 @@ def overlapped_time(*, compute: Seconds, memory: Seconds, exposed: Fraction) -> 
     (1.25, 1.0025)
     """
     longer, shorter = maximum(compute, memory), minimum(compute, memory)
-    return longer + exposed * shorter * shorter / maximum(longer, 1e-30)
+    return longer + exposed * shorter * shorter / where(longer > 0, longer, 1.0)

@@ -173,18 +173,20 @@ def capacity(
     *,
     plan: Plan | None = None,
     ranks: int = 1,
+    weights: Bytes | None = None,
     buffers: Bytes = 0.0,
 ) -> Capacity:
     """Return what the step keeps in a chip's memory tiers, against their capacities.
 
-    `model` and `scenario` are what one chip holds; `ranks` share each sequence's cache; `plan` has its pages and what may move.
+    `model` and `scenario` are what one chip holds; `ranks` share each sequence's cache; `plan` has its pages and what may
+    move; `weights` are given where they are not the model's.
     """
     level = chip.main_memory
     plan = Plan() if plan is None else plan
     kv = cache_bytes(model, scenario, precision) / ranks if isinstance(model, Model) else 0.0
     torn = fragmentation_bytes(model, scenario, precision, plan.page, plan.page_waste) if isinstance(model, Model) else 0.0
     held = Capacity(
-        weights=weight_bytes(model, precision),
+        weights=weight_bytes(model, precision) if weights is None else weights,
         kv=kv,
         activations=activation_bytes(operations),
         available=level.capacity,

@@ -21,7 +21,6 @@ from ridgeline.quantities import (
     BytesPerSecond,
     Count,
     FlopsPerSecond,
-    Fraction,
     Hertz,
     JoulesPerByte,
     JoulesPerFlop,
@@ -55,6 +54,7 @@ class Engine(NamedTuple):
     power: Watts
     flop_energy: JoulesPerFlop
     byte_energy: JoulesPerByte
+    lane_energy: JoulesPerFlop  # of the vector lanes at 32 bits
 
 
 class Shape(NamedTuple):
@@ -102,7 +102,7 @@ def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> 
     ecc = family.inline_ecc if chip.name in family.inline_ecc_chips else 0.0
     bandwidth = main.bandwidth * family.bandwidth * (1.0 - ecc)
     lanes = chip.vector_unit.rate.get("fp32", chip.vector_unit.rate.get("bf16", rate))
-    energy = family.energy.get(format, chip.matrix_unit.energy.get(format))
+    energy = family.energy.get(_WIDTH_CLASS.get(format, format), chip.matrix_unit.energy.get(format))
     local = {one.role: one.capacity for one in chip.memory if one.shared_by == "core"}
     return Engine(
         cores=chip.cores.count,
@@ -122,9 +122,19 @@ def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> 
         power=(chip.package.power or float("inf")) * family.power_share,
         flop_energy=energy or 0.0,
         byte_energy=main.energy or 0.0,
+        lane_energy=chip.vector_unit.energy.get("fp32", chip.matrix_unit.energy.get("fp32", 0.0)),
     )
 
 
+_WIDTH_CLASS = {
+    "bf16": "half",
+    "fp16": "half",
+    "fp8-e4m3": "fp8",
+    "fp8-e5m2": "fp8",
+    "mxfp8": "fp8",
+    "nvfp4": "fp4",
+    "mxfp4": "fp4",
+}
 _LATENCY = 500e-9  # of main memory, where a chip's file gives none
 _LOCAL = 64 * 1024.0
 
@@ -136,11 +146,12 @@ def _last_cache(chip: Chip) -> Any:
 
 def _rate(chip: Chip, format: str) -> tuple[FlopsPerSecond, bool]:
     """Return the peak of a format and whether it is that of the vector lanes."""
-    matrix, lanes = chip.matrix_unit.rate.get(format), chip.vector_unit.rate.get(format)
+    unit = chip.matrix_unit
+    matrix, lanes = unit.rate.get(format), chip.vector_unit.rate.get(format)
     if matrix is None and lanes is None:
         raise InputError(f"{chip.name}: no rate of {format}")
-    if matrix is None or (lanes is not None and matrix <= lanes):
-        return lanes, True
+    if matrix is None or unit.kind == "simd" or (lanes is not None and format not in unit.macs_per_cycle):
+        return (matrix if lanes is None else lanes), True
     return matrix, False
 
 

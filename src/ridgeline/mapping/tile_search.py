@@ -21,6 +21,7 @@ from ridgeline.costs.tiled import (
     Memory,
     Tile,
     TiledCost,
+    array_cycles,
     covered,
     first_bytes,
     last_bytes,
@@ -48,7 +49,7 @@ class Problem(NamedTuple):
     memory: Memory
     energy: AccessEnergy
     rate: float  # bytes a cycle that the transfer engine reaches
-    unit: float  # compute cycles of a layer of ones, preloads aside
+    unit: float  # compute cycles of a layer of ones, entries of blocks aside
     still: float  # energy whatever the tile
     per: Folds  # energy for each of these
     least: Folds  # blocks that cover each loop at the least
@@ -57,7 +58,7 @@ class Problem(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """An array (also without its preloads), its buffers, the path to DRAM, and energy."""
+    """An array (also without what the entry of blocks adds), its buffers, the path to DRAM, and energy."""
 
     array: Array
     bare: Array
@@ -124,13 +125,14 @@ def least_cycles(
     """Return what no nest with `fewest` to `most` trips of p is below, where bytes move at every step and where sweeps end.
 
         double   max(C + first load + fill, L, slots) + start·n·steps·x + 2·latency     L = (moving + staying)/rate
+                 (tiles that are started beside the array: start once, and with all steps in L)
         first load at least (ends + spread/x)/rate, where spread/x + start·n·steps·x is least at the root of their ratio
         slots    first load + max(C/run, (moving/run + staying)/rate)·(1 − 1/changing)
                  + max(C, moving/rate)·(1 − 1/run)·(1 − 1/(n·steps·x − changing))       changing = n·steps·x/run
                  + C/n·min(2/(most steps·most), 1)
         single   C + L + fill + start·n·steps·x + latency·(n·steps·x + 1)
 
-    `uneven` bytes, results where sums never leave, move in few steps and are left out of the slots. A slot is no shorter than its
+    `uneven` bytes, results where sums never leave and weights that come once, move in few steps and are left out of the slots. A slot is no shorter than its
     compute or its transfer (`tiled_cost`), at an end than its compute. With more
     trips bytes grow, and as `run` grows so do slots: C + staying − (C − moving)/run where neither kind of slot has one bound.
     """
@@ -145,6 +147,8 @@ def least_cycles(
     slots += max(compute, moving / rate) * (1.0 - share) * (1.0 - 1.0 / ordinary)
     slots += compute / problem.layer.n * min(2.0 / (node.most_steps * most), 1.0)
     each, spread, x = memory.start * node.steps * problem.layer.n, node.spread / rate, most
+    if memory.beside > 0.0:
+        return max(max(exposed, slots) + node.ends / rate + spread / x + memory.start, moved + started) + 2.0 * memory.latency
     if each > 0.0:
         x = min(max(sqrt(spread / each), fewest), most)
     ends = node.ends / rate + spread / x + each * x
@@ -166,7 +170,8 @@ def bound(
         start, steep = start + steep * most, 0.0
     extent = layer.stride * (layer.q - node.q) * node.s + layer.s * node.q
     inputs = layer.n * extent * (1.0 if stays == 0 and problem.memory.reuse > 0.0 else node.k)
-    weights = layer.n * layer.c * layer.r * layer.s
+    once = stays == 1 and problem.memory.reuse > 0.0 and node.k * node.c * node.r * node.s <= 1.0
+    weights = (1.0 if once else layer.n) * layer.c * layer.r * layer.s
     outputs = layer.n * layer.p * layer.q
     reductions = node.c * node.r * node.s
     stay = stays == 2 or problem.memory.spill <= 0.0
@@ -183,6 +188,8 @@ def bound(
     moving = in_words + weight_words + out_words - staying
     leaving = problem.memory.spill > 0.0 and 2.0 * buffers.accumulator_bytes >= buffers.output_bytes
     uneven = 0.0 if leaving or stays == 2 else out_words
+    if once:
+        staying, moving, uneven = 0.0, moving + staying, uneven + staying
     run = node.k if stays == 0 else node.q * fewest if stays == 1 else reductions
     if objective != ENERGY:
         cycles = least_cycles(problem, node, moving, staying, uneven, run, compute, fewest, most)
@@ -411,7 +418,7 @@ def pose(layer: Layer, machine: Machine, dataflow: int) -> Problem:
     """Return a layer on a machine, with the rates that its bounds need, and its energy as the affine function that it is."""
     array, bare, buffers, memory, energy = machine
     rate = transfer_rate(memory)
-    unit = loop_cycles(0, 1.0, 1.0, bare, buffers, memory, dataflow)
+    unit = loop_cycles(0, 1.0, 1.0, bare, dataflow)
     none = OnChipBytes(0.0, 0.0, 0.0, 0.0)
     once = on_chip_bytes(layer, Folds(1.0, 1.0, 1.0, 1.0, 1.0, 1.0), buffers, dataflow)
     per = Folds(
@@ -431,13 +438,12 @@ def pose(layer: Layer, machine: Machine, dataflow: int) -> Problem:
     return Problem(layer, array, buffers, memory, energy, rate, unit, still, per, least, per_read, per_spilled)
 
 
-def loop_cycles(loop: int, size: float, tile: float, array: Array, buffers: Buffers, memory: Memory, dataflow: int) -> float:
+def loop_cycles(loop: int, size: float, tile: float, array: Array, dataflow: int) -> float:
     """Return the compute cycles of a layer whose only loop is this one."""
     k, c, p = size if loop == 0 else 1.0, size if loop == 1 else 1.0, size if loop == 2 else 1.0
     q, r, s = size if loop == 3 else 1.0, size if loop == 4 else 1.0, size if loop == 5 else 1.0
-    layer = Layer(1.0, k, c, p, q, r, s, 1.0)
     held = Tile(min(k, tile), min(c, tile), min(p, tile), min(q, tile), min(r, tile), min(s, tile))
-    return tiled_cost(layer, held, SUMS_STAY, array, buffers, memory, dataflow).compute
+    return array_cycles(Layer(1.0, k, c, p, q, r, s, 1.0), held, array, dataflow)
 
 
 def list_choices(loop: int, size: float, unit: float, machine: Machine, dataflow: int, rows: Any) -> int:
@@ -447,7 +453,7 @@ def list_choices(loop: int, size: float, unit: float, machine: Machine, dataflow
     the bus have a length of their own may a larger one take fewer cycles: those that do are kept too.
     """
     array, bare, buffers, memory, _ = machine
-    alone = loop_cycles(0, 1.0, 1.0, bare, buffers, memory, dataflow)
+    alone = loop_cycles(0, 1.0, 1.0, bare, dataflow)
     even = _is_even(loop, size, unit, array, buffers, memory, dataflow)
     blocks = ceil_divide(size, unit)
     last, count, here = blocks + 1.0, 0, np.empty(6)
@@ -480,8 +486,8 @@ def list_size(loop: int, size: float, tile: float, alone: float, machine: Machin
     array, bare, buffers, memory, _ = machine
     element = buffers.input_bytes if loop == 1 else buffers.weight_bytes
     row[0], row[1] = tile, ceil_divide(size, tile)
-    row[3] = loop_cycles(loop, size, tile, array, buffers, memory, dataflow)
-    row[2] = row[3] if array == bare else loop_cycles(loop, size, tile, bare, buffers, memory, dataflow)
+    row[3] = loop_cycles(loop, size, tile, array, dataflow)
+    row[2] = row[3] if array == bare else loop_cycles(loop, size, tile, bare, dataflow)
     row[2] /= alone
     row[4] = covered(size * element, tile * element, memory.word) * memory.word
     row[5] = covered(size * buffers.output_bytes, tile * buffers.output_bytes, memory.word) * memory.word

@@ -210,7 +210,7 @@ def _floats(values: Any) -> Any:
 def _machine(array: Array, buffers: Buffers, memory: Memory, energy: AccessEnergy | None) -> tile_search.Machine:
     array = _floats(array)
     return tile_search.Machine(
-        array, array._replace(preload=0.0), _floats(buffers), _floats(memory), _floats(energy or AccessEnergy(dram=1.0))
+        array, array._replace(preload=0.0, serial=0.0), _floats(buffers), _floats(memory), _floats(energy or AccessEnergy(dram=1.0))
     )
 
 
@@ -274,7 +274,7 @@ def _tiling(
         energy=None if energy is None else nest_energy(layer, on_chip, cost, energy),
         traffic=_traffic(cost, on_chip),
         held={"scratchpad": cost.scratchpad_used, "accumulator": cost.accumulator_used},
-        utilisation=macs / (array.rows * array.columns * cost.cycles),
+        utilisation=macs / (array.rows * array.columns * array.depth * cost.cycles),
         hong_kung=hong_kung(layer, buffers),
         **proof,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ridgeline.arrays import maximum, where
+from ridgeline.arrays import maximum, minimum
 from ridgeline.costs.training import zero_partition, zero_traffic
 from ridgeline.quantities import Bytes, Count
 from ridgeline.results import Capacity
@@ -13,11 +13,11 @@ from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 from ridgeline.specs.training import optimizer_of
+from ridgeline.workload.optimizer import optimizer_values
 from ridgeline.workload.parameters import parameters, weight_bytes
 from ridgeline.workload.training import (
     Saved,
     convolution_saved_bytes,
-    optimizer_values,
     rematerialisation_of,
     saved_tensors,
     training_precision,
@@ -97,7 +97,7 @@ def kept_and_working(saved: Sequence[Saved], scenario: Scenario) -> tuple[Bytes,
         if mode == "none" or (mode == "selective" and not one.core) or (mode == "full" and not one.made_here):
             kept = kept + one.count * one.bytes
         else:
-            needed = where(one.count > 0, one.bytes, 0.0 * one.bytes)
+            needed = minimum(one.count, 1.0 + 0.0 * one.count) * one.bytes  # a part of a layer needs that part
             working[one.place] = working[one.place] + needed if one.place in working else needed
     largest: Bytes = 0.0
     for needed in working.values():

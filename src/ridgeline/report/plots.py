@@ -102,7 +102,7 @@ def _range_points(analysis: Analysis) -> list[Points]:
             Points(
                 fixed or f"{names[-1]} {values[0]:g} to {values[-1]:g}",
                 x.tolist(),
-                (flops / time).tolist(),
+                (flops / time / analysis.chips).tolist(),
                 labels,
                 joined=True,
             )
@@ -124,7 +124,9 @@ def _operation_points(analysis: Analysis) -> list[Points]:
         )
     ]
     if np.isfinite(whole.intensity):  # without traffic a step lies at no place
-        found.append(Points("whole step", [whole.intensity], [whole.flops / whole.time], [f"whole step: {whole.bound}"]))
+        found.append(
+            Points("whole step", [whole.intensity], [whole.flops / whole.time / analysis.chips], [f"whole step: {whole.bound}"])
+        )
     return found
 
 

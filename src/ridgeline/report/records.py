@@ -11,6 +11,7 @@ from ridgeline.api import Analysis, Mapped, Thresholds
 from ridgeline.costs.rates import compute_rate
 from ridgeline.mapping.array_machine import energy_by_component
 from ridgeline.mapping.row_stationary import RowMachine, row_energy_by_component
+from ridgeline.parallel import communication
 from ridgeline.report.training import training_record
 from ridgeline.results import OperationEstimate
 from ridgeline.specs.base import Source, quantities
@@ -84,6 +85,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
     record["ridge"] = plain(found.ridge)
     record["feasible"] = plain(found.feasible) if not analysis.axes else (feasible > 0).tolist()
     record["capacity"] = _capacity_record(analysis)
+    record |= _plan_record(analysis, feasible)
     if not analysis.axes:
         record["operations"] = [operation_record(row) for row in found.operations]
         if analysis.scenario.phase == "train":
@@ -106,6 +108,24 @@ def _masked(analysis: Analysis, name: str, value: Any, feasible: Any) -> Any:
     return plain(np.where(feasible > 0, full.astype(object), nulls).tolist())
 
 
+def _plan_record(analysis: Analysis, feasible: Any) -> dict[str, Any]:
+    """Return the plan, what a chip sends by tier, and a chip's share; bytes, flops and energy of the step are of all chips."""
+    spread = analysis.spread
+    if spread is None:
+        return {}
+    kinds = ("tensor", "context", "data", "pipeline", "expert", "micro_batches", "virtual_stages", "tensor_form", "overlap")
+    found = analysis.estimate
+    sent = communication(found, analysis.chips)
+    mean = {"flops": found.flops / analysis.chips, "bytes": {name: one / analysis.chips for name, one in found.bytes.items()}}
+    return {
+        "system": spread.system.name,
+        "count": analysis.chips,
+        "plan": {"text": spread.plan.text, **{name: plain(getattr(spread.plan, name)) for name in kinds}},
+        "communication": {tier: _masked(analysis, tier, one, feasible) for tier, one in sent.items()},
+        "per_chip": {name: _masked(analysis, name, one, feasible) for name, one in mean.items()},
+    }
+
+
 def _capacity_record(analysis: Analysis) -> Any:
     held = analysis.estimate.capacity
     if held is None:
@@ -118,6 +138,9 @@ def _capacity_record(analysis: Analysis) -> Any:
             "activations": held.activations,
             "gradients": held.gradients,
             "optimizer": held.optimizer,
+            "fragmentation": held.fragmentation,
+            "buffers": held.buffers,
+            "further": {"level": held.further, "moved": held.moved, "available": held.further_available} if held.further else None,
             "needed": held.needed,
             "available": held.available,
             "shortfall": held.shortfall,

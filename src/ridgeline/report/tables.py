@@ -13,6 +13,7 @@ from ridgeline.api import Analysis, Mapped, Thresholds
 from ridgeline.costs.tiled import Layer
 from ridgeline.mapping.array_machine import ArrayMachine
 from ridgeline.mapping.row_stationary import RowMachine, letters_of
+from ridgeline.parallel import communication
 from ridgeline.quantities import show
 from ridgeline.report.records import mapped_energy
 from ridgeline.report.training import training_rows
@@ -122,8 +123,10 @@ def _answer(analysis: Analysis) -> RenderableType:
     table.add_row("binds", f"{found.bound} ({share:.0%} of all resource time)")
     table.add_row("time", f"{show(found.time, 's')} (no overlap at all: {show(found.time_upper, 's')})")
     table.add_row("throughput", f"{found.tokens_per_second:,.5g} {_unit(analysis)}s/s")
+    for row in _plan_rows(analysis):
+        table.add_row(*row)
     table.add_row(
-        "work",
+        "work" if analysis.chips == 1 else "all chips",
         f"{show(found.flops, 'FLOP')}, {show(found.bytes[main], 'B')} through {main}: {found.intensity:.4g} FLOP/B",
     )
     if found.energy is not None:
@@ -134,10 +137,29 @@ def _answer(analysis: Analysis) -> RenderableType:
             "energy", f"{show(found.energy, 'J')}, {show(found.energy / found.tokens, 'J')} per {_unit(analysis)} ({parts})"
         )
     if held is not None:
-        table.add_row("memory", f"{show(held.needed, 'B')} of {show(held.available, 'B')}: {_held(held)}")
+        table.add_row(
+            "memory" if analysis.chips == 1 else "a chip",
+            f"{show(held.in_main, 'B')} of {show(held.available, 'B')}: {_held(held)}",
+        )
+        if held.further:
+            table.add_row(held.further, f"{show(held.in_further, 'B')} of {show(held.further_available, 'B')} moved there")
     for row in training_rows(analysis) if analysis.scenario.phase == "train" else ():
         table.add_row(*row)
     return table
+
+
+def _plan_rows(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """Yield the plan, and by network tier what a chip sends and how long that takes."""
+    spread, found = analysis.spread, analysis.estimate
+    if spread is None:
+        return
+    yield (
+        "plan",
+        f"{spread.plan.text} on {spread.system.title or spread.system.name}: {analysis.chips} of {spread.system.chips:g} chips",
+    )
+    for tier, one in communication(found, analysis.chips).items():
+        share = one["time"] / found.time
+        yield f"{tier}", f"{show(one['bytes'], 'B')} sent a chip, {show(one['time'], 's')}: {share:.1%} of the time"
 
 
 def _unit(analysis: Analysis) -> str:
@@ -150,7 +172,7 @@ def _takes_images(analysis: Analysis) -> bool:
 
 def _held(held: Any) -> str:
     parts = {"weights": held.weights, "gradients": held.gradients, "optimizer states": held.optimizer}
-    parts |= {"KV cache": held.kv, "activations": held.activations}
+    parts |= {"KV cache": held.kv, "unused pages": held.fragmentation, "activations": held.activations, "buffers": held.buffers}
     return ", ".join(f"{name} {show(value, 'B')}" for name, value in parts.items() if value > 0)
 
 

@@ -13,7 +13,7 @@ from ridgeline.workload.training import step
 
 
 def training_record(analysis: Analysis) -> dict[str, Any]:
-    """Return memory and FLOPs of one training step by part; `six_p_t` is null for models whose tokens do not all pass all layers."""
+    """Return memory and FLOPs of one training step by part; `six_p_t` is null where tokens do not all pass all layers."""
     model, scenario, precision = analysis.model, analysis.scenario, analysis.precision
     memory, parts = training_memory(model, scenario, precision), step(model, scenario, precision)
     plain = isinstance(model, Model) and not (model.encoder and model.decoder) and model.patches is None and model.audio is None
@@ -57,13 +57,14 @@ def _flops(operations: tuple[Operation, ...]) -> float:
 def training_rows(analysis: Analysis) -> list[tuple[str, str]]:
     """Return rows for the table of a training step."""
     found = training_record(analysis)
-    kept = {"weights": "weights", "gradients": "gradients", "master": "fp32 weights", "optimizer": "optimizer", "activations": "activations"}
-    memory = ", ".join(f"{word} {show(found['memory'][name], 'B')}" for name, word in kept.items() if found["memory"][name] > 0)
+    kept = {name: value for name, value in found["memory"].items() if value > 0 and name != "total"}
+    memory = ", ".join(f"{'fp32 weights' if name == 'master' else name} {show(value, 'B')}" for name, value in kept.items())
     products = ", ".join(f"{name} {show(value, 'FLOP')}" for name, value in found["product_flops"].items() if value > 0)
     rows = [("kept", memory), ("products", products)]
     if found["six_p_t"] is not None:
         useful = found["product_flops"]["forward"] + found["product_flops"]["backward"]
-        rows.append(("rule of six", f"6·P·T = {show(found['six_p_t'], 'FLOP')}: forward and backward are {useful / found['six_p_t']:.3f} of it"))
+        share = useful / found["six_p_t"]
+        rows.append(("rule of six", f"6·P·T = {show(found['six_p_t'], 'FLOP')}: forward and backward are {share:.3f} of it"))
     if found["sent_bytes"] > 0:
         rows.append(("sent", f"{show(found['sent_bytes'], 'B')} by each of {found['data_ranks']:g} data ranks"))
     return rows

@@ -18,7 +18,7 @@ class Family(Spec):
     lanes: Fraction  # of the vector lanes' peak that a product in their format issues
     tile_loss: Count  # output elements along an edge of a tile that cost as much as its border
     tile_cycles: Count  # clock cycles of a tile outside its main loop: prologue, epilogue, the next tile's start
-    start: Count  # times of the main memory's latency from a product's start to its first tile and from its last to the end; again where parts are joined
+    start: Count  # memory latencies to a product's first tile and from its last; again where split parts are joined
     exposed: Fraction  # of the shorter of compute and memory that does not overlap with the longer
     stores: Fraction  # of a product's results whose way out its cores wait for, the next tile not yet begun
     bandwidth: Fraction  # of the datasheet's main-memory bandwidth that long streams reach
@@ -34,4 +34,5 @@ class Family(Spec):
     convert: Fraction  # of the vector lanes' peak at which packed weights are converted in the main loop
     rows_in_core: Count  # rows of a normalisation that one core works on at a time
     special: Fraction  # of the stated rate of special functions that kernels reach
-    energy: Mapping[str, JoulesPerFlop] = field(default_factory=dict[str, JoulesPerFlop])  # by format, where the chips' own is not
+    # by half, fp8, fp4 or a format, where it differs from that of the chips' own node
+    energy: Mapping[str, JoulesPerFlop] = field(default_factory=dict[str, JoulesPerFlop])

@@ -41,13 +41,19 @@ class Plan(Spec):
 
     @property
     def text(self) -> str:
-        """The degrees as the command takes them.
+        """The plan as the command takes it, without what is as by default.
 
-        >>> Plan(tensor=8, pipeline=2).text
-        'tp=8,pp=2'
+        >>> Plan(tensor=8, pipeline=2, micro_batches=4).text
+        'tp=8,pp=2,mb=4'
         """
         names = {long: short for short, long in SHORT_NAMES.items()}
-        said = [f"{names[kind]}={getattr(self, kind):g}" for kind in DEGREES if getattr(self, kind) != 1]
+        said: list[str] = []
+        for field_name in _FIELDS:
+            value = getattr(self, field_name)
+            if value != getattr(Plan, field_name):
+                place = f"@{self.placement[field_name]}" if field_name in self.placement else ""
+                shown = "+".join(value) if isinstance(value, tuple) else value if isinstance(value, str) else f"{float(value):g}"
+                said.append(f"{names.get(field_name, field_name)}={shown}{place}")
         return ",".join(said) or "one chip"
 
     @classmethod

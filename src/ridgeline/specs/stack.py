@@ -35,6 +35,13 @@ class Stack(Spec):
     block_scaled: bool = False  # fp8 operands carry a scale for 128 values along k, whatever the rows call them
     fused_norms: bool = True  # a normalisation is one kernel
     split_attention: bool = True  # decode attention over the KV length
+    split_fp8_attention: bool = True  # likewise over a cache in fp8
+    split_single_heads: bool = True  # likewise where every query head has keys of its own
+    warm_cache: bool = False  # a measurement goes over the same keys and values again and again
+    split_group: Count | None = None  # likewise up to so many query heads of a KV head; None: any
+    block_loads: Count = 8  # loads in sequence of a block of attention beside its keys and values: page table, queries, reductions
+    single_loads: Count = 0  # the same where a block has one query head and a 16-bit cache; 0: as many
+    prepares_attention: bool = False  # rotates, and writes queries, keys and values in a kernel of its own before prefill
     group_limit: Count | None = None  # query heads of a KV head that one block packs
     computes_fp8_attention: bool = False  # on an fp8 cache without converting it
     overlaps_softmax: bool = False  # with the matrix unit

@@ -29,10 +29,10 @@ class Optimizer:
     second_backward: bool = False  # one more backward pass a step, for a product with the Hessian
 
 
-# Operations counted from the published update, a parameter: w ← w − ηg; u ← μu + g, w ← w − ηu; Adam's algorithm 1 (two averages
-# 3 + 4, two corrections, root, ε, quotient, ηm, subtraction); Adafactor's algorithm 4 without the sums of rows and columns (ε, root
-# of R·C, quotient, clipping by the root mean square, subtraction) and with them 2 more; AdaHessian as Adam with |z ∘ Hz| instead of g
-# and the spatial average; Shampoo's subtraction beside its matrix products.
+# Operations counted from the published update, a parameter: w ← w − ηg; u ← μu + g, w ← w − ηu; Adam's algorithm 1 (averages 3 + 4,
+# two corrections, root, ε, quotient, η·m, subtraction); Adafactor's algorithm 4 (g² + ε, two sums, R·C, root, quotient, clipping by
+# the root mean square, η, subtraction); AdaHessian as Adam, with z ∘ Hz and its average instead of g; Shampoo's subtraction, its
+# products apart.
 OPTIMIZERS: dict[str, Optimizer] = {
     one.name: one
     for one in (
@@ -40,7 +40,12 @@ OPTIMIZERS: dict[str, Optimizer] = {
         Optimizer(name="momentum", title="SGD with momentum", source="sutskever2013momentum", values=1, operations=4),
         Optimizer(name="adam", title="Adam", source="kingma2014adam", values=2, operations=14),
         Optimizer(
-            name="adafactor", title="Adafactor without momentum", source="shazeer2018adafactor", values=0, operations=12, factored=True
+            name="adafactor",
+            title="Adafactor without momentum",
+            source="shazeer2018adafactor",
+            values=0,
+            operations=12,
+            factored=True,
         ),
         Optimizer(
             name="adahessian",

@@ -16,6 +16,7 @@ from ridgeline.validation.schema import Row
 SCALE = 0.1  # logarithm of time beyond which a residual counts by its size, not its square
 PRIOR = 1.0  # logarithm by which a constant may differ from where it started at the cost of one row that is off by SCALE
 STEP = 1e-3
+SCAN = (-0.3, 0.3)  # logarithms tried of each constant before the first step
 _ROUNDS = 12
 
 
@@ -137,6 +138,11 @@ def fit(prepared: Prepared, constants: Constants, parameters: Sequence[Parameter
     point, damping = np.minimum(start, upper), 1e-2
     residual = at(point)
     best = cost(residual, point)
+    for unit in np.concatenate([one * np.eye(len(start)) for one in SCAN]):  # a limit that does not bind has no slope
+        trial = np.minimum(point + unit, upper)
+        found = at(trial)
+        if cost(found, trial) < best:
+            point, residual, best = trial, found, cost(found, trial)
     for _ in range(rounds):
         slopes = np.stack([(at(point - STEP * unit) - residual) / -STEP for unit in np.eye(len(point))], axis=1)
         row = weights / np.sqrt(1.0 + (residual / SCALE) ** 2)
@@ -176,13 +182,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         "nvidia", "lanes", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth", "inline_ecc", "in_flight"
     ),
     *_of_family("nvidia-pascal", "bandwidth"),
-    Parameter("family", "nvidia-ampere-ga10x", "energy", "fp16"),
-    Parameter("family", "nvidia-ampere-ga10x", "energy", "bf16"),
+    Parameter("family", "nvidia-ampere-ga10x", "energy", "half"),
     *_of_family("amd", "matrix", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth"),
     Parameter("stack", "trtllm", "pass_time"),
     Parameter("stack", "trtllm-engine", "fixed"),
     Parameter("stack", "pytorch-eager", "fixed"),
     Parameter("stack", "host-clock", "fixed"),
+    *(Parameter("stack", one, "block_loads") for one in ("trtllm", "vllm", "flash-hopper")),
+    *(Parameter("stack", one, "fixed_of", key) for one in ("trtllm", "vllm", "flash-hopper") for key in ("decode", "prefill")),
 )
 
 

@@ -6,7 +6,6 @@ is a function from a `Group` to times and a line in `KINDS`.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from ridgeline.quantities import Seconds
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.family import Family
 from ridgeline.specs.stack import Stack
-from ridgeline.validation import products, vectors
+from ridgeline.validation import attentions, products, vectors
 from ridgeline.validation.group import Group, Times
 from ridgeline.validation.schema import RATES, Row, chip_of
 
@@ -34,6 +33,12 @@ class Kind:
 
 KINDS: tuple[Kind, ...] = (
     Kind(name="product", accepts=products.is_product, predict=products.times),
+    Kind(
+        name="attention",
+        accepts=attentions.is_attention,
+        predict=attentions.times,
+        grouped_by=("phase", "dtype", "kv_dtype", "causal"),
+    ),
     Kind(name="vector", accepts=vectors.is_vector, predict=vectors.times, grouped_by=("dtype", "op", "gated")),
 )
 

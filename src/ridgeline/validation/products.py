@@ -90,7 +90,8 @@ def times(group: Group) -> Times:
         weight_copies=stack.weight_copies,
     )
     batch = group.column("b", 1.0) * group.column("groups", 1.0)
-    shape = Shape(batch, *(group.column(one) for one in ("m", "n", "k")), form.left, form.right, form.out)
+    m, n, k = (group.column(one) for one in ("m", "n", "k"))
+    shape = Shape(batch, m, n, k, form.left, form.right, form.out)
     tiles = (stack.block_tiles if block_scaled else ()) or stack.tiles or chip.matrix_unit.tiles
     parts = place_product(machine, family, shape, method, tiles)
     time = parts.time + stack.fixed_of.get("product", stack.fixed)

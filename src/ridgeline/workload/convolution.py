@@ -38,7 +38,7 @@ def operations(model: ConvolutionalModel, scenario: Scenario, precision: Precisi
 
 
 def layer_operations(frame: _Frame, layer: Convolution) -> list[Operation]:
-    """Return a convolution, then its batch norm, residual addition, activation and pooling; norm and activation first if it says so."""
+    """Return a convolution and what follows it: norm, residual addition, activation, pooling; a norm before it where it has one."""
     outputs = frame.batch * layer.output_size**2 * layer.outputs
     found = [*_input_norm(frame, layer), convolution(frame, layer)]
     source = frame.activation("image", outputs, wide=True)

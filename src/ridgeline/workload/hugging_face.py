@@ -299,7 +299,18 @@ def _gpt2(config: _Config) -> Model:
     layers = config.layers("n_layer", "num_hidden_layers")
     model = _model(config, tied=True, hidden=hidden, positions=positions, norm="layer", norm_bias=True)
     decoder = (Layer(count=layers, attention=attention, feed_forward=feed_forward),)
-    return replace(model, maximum_context=positions, decoder=decoder)
+    return replace(model, maximum_context=positions, dropout=_dropout(config, "resid_pdrop"), decoder=decoder)
+
+
+def _dropout(config: _Config, key: str) -> float:
+    """Return the probability of dropout in training; GPT-2 and BERT have 0.1 where the file does not say."""
+    value = config.find((key,))[1]
+    if value is None:
+        return 0.1
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        config.complain(key, f"is {value!r}: a number from 0 up to 1 is wanted")
+        return 0.1
+    return float(value)
 
 
 def _bert(config: _Config) -> Model:
@@ -314,7 +325,7 @@ def _bert(config: _Config) -> Model:
     model = _model(config, tied=True, hidden=hidden, positions=positions, token_types=config.count("type_vocab_size", default=2))
     model = replace(model, kind="encoder", maximum_context=max(positions - offset, 1), encoder=(layer,))
     model = replace(model, norm="layer", norm_bias=True, embedding_norm=True, final_norm=False)
-    return replace(model, **_encoder_head(config))
+    return replace(model, dropout=_dropout(config, "hidden_dropout_prob"), **_encoder_head(config))
 
 
 def _encoder_head(config: _Config) -> dict[str, Any]:

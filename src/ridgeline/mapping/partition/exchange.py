@@ -80,14 +80,13 @@ def with_exchanges(
     names = base_names(model, operations)
     placed: list[Operation] = []
     found: list[Exchange] = []
-    turn, before = 0, None
+    turn = 0
     for index, (name, operation) in enumerate(zip(names, operations, strict=True)):
-        turn = turn if operation.place == before else 0
-        before = operation.place
         placed.append(replace(operation, place=f"{operation.place} · {turn}" if turn else operation.place))
         following = names[index + 1] if index + 1 < len(names) else ""
         mine = list(_after(step, name, part_of(name, operation), operation, following, operations[:index]))
-        found += [replace(one, count=one.count * operation.count, place=placed[-1].place) for one in mine]
+        prefix = operation.name.removesuffix(name)
+        found += [replace(one, name=prefix + one.name, count=one.count * operation.count, place=placed[-1].place) for one in mine]
         turn += bool(mine)
     return tuple(placed), tuple(found)
 
@@ -125,9 +124,9 @@ def _exchanges_tokens(layout: Layout, decoding: bool) -> bool:
 # ---- tensor ranks ---------------------------------------------------------------------------------------------------------------
 
 
-def _group(step: _Step, name: str, kind: Kind, size: Bytes, operation: Operation) -> Exchange:
+def _group(step: _Step, name: str, kind: Kind, size: Bytes) -> Exchange:
     return Exchange(
-        name=f"{_prefix(operation)}{name} {kind}",
+        name=f"{name} {kind}",
         kind=kind,
         parallelism="tensor",
         count=1.0,
@@ -136,10 +135,6 @@ def _group(step: _Step, name: str, kind: Kind, size: Bytes, operation: Operation
         stride=step.layout.strides["tensor"],
         place="",
     )
-
-
-def _prefix(operation: Operation) -> str:
-    return next((one for one in ("prefill ", "decode ") if operation.place.startswith(one)), "")
 
 
 def _of_tensor(step: _Step, part: str, layer: Layer, operation: Operation, decoding: bool) -> Iterator[Exchange]:
@@ -155,11 +150,11 @@ def _of_tensor(step: _Step, part: str, layer: Layer, operation: Operation, decod
         return  # experts' results have come home by the all-to-all
     size = step.tokens(decoding, operation.place) * step.model.hidden * step.wide
     if not layout.split_stream:
-        yield _group(step, part, "all-reduce", size, operation)
+        yield _group(step, part, "all-reduce", size)
         return
     gathered = step.tokens(decoding, operation.place) * step.model.hidden * step.precision.activations.bytes_per_value
-    yield _group(step, part, "reduce-scatter", size, operation)
-    yield _group(step, part, "all-gather", gathered, operation)
+    yield _group(step, part, "reduce-scatter", size)
+    yield _group(step, part, "all-gather", gathered)
 
 
 def _of_blocks(step: _Step, part: str, layer: Layer, operation: Operation, decoding: bool) -> Iterator[Exchange]:
@@ -174,7 +169,7 @@ def _of_blocks(step: _Step, part: str, layer: Layer, operation: Operation, decod
             ("reduce-scatter", outputs, wide, side),
         )
         for kind, columns, element, along in turns:
-            one = _group(step, f"{part} {name}", kind, rows * columns / side * element, operation)
+            one = _group(step, f"{part} {name}", kind, rows * columns / side * element)
             yield replace(one, members=side, stride=layout.strides["tensor"] * along)
 
 
@@ -208,9 +203,9 @@ def _at_ends(step: _Step, name: str, operation: Operation) -> Iterator[Exchange]
     if layout.tensor > 1 and name in ("embedding", "head"):
         size = total([one.bytes for one in operation.writes])
         if name == "head":
-            yield _group(step, name, "all-gather", size * layout.tensor, operation)
+            yield _group(step, name, "all-gather", size * layout.tensor)
         else:
-            yield _group(step, name, "reduce-scatter" if layout.split_stream else "all-reduce", size, operation)
+            yield _group(step, name, "reduce-scatter" if layout.split_stream else "all-reduce", size)
 
 
 # ---- context ranks --------------------------------------------------------------------------------------------------------------
@@ -220,7 +215,7 @@ def _of_context(step: _Step, name: str, operation: Operation, earlier: Sequence[
     """Keys and values go round the ring in prefill; in decode the ranks' partial results are put together."""
     layout = step.layout
     base = Exchange(
-        name=f"{_prefix(operation)}context ring",
+        name="context ring",
         kind="all-gather",
         parallelism="context",
         count=1.0,
@@ -241,7 +236,7 @@ def _of_context(step: _Step, name: str, operation: Operation, earlier: Sequence[
     rows = total([one.batch * one.m for one in operation.products])
     partial = total([one.elements for one in operation.writes]) + 2 * rows  # with each row's maximum and sum
     size = partial * FORMATS["fp32"].bytes_per_value
-    yield replace(base, name=f"{_prefix(operation)}context combine", kind="all-reduce", bytes=size, ring=False)
+    yield replace(base, name="context combine", kind="all-reduce", bytes=size, ring=False)
 
 
 # ---- experts --------------------------------------------------------------------------------------------------------------------
@@ -250,7 +245,8 @@ def _of_context(step: _Step, name: str, operation: Operation, earlier: Sequence[
 def _expert_exchange(step: _Step, layer: Layer, operation: Operation, decoding: bool, name: str) -> Exchange:
     """All-to-all of tokens to the ranks of their experts, and of results back [lepikhin2021gshard, rajbhandari2022deepspeedmoe].
 
-    A token goes once to every rank that has an expert of it. Under skewed routing the busiest rank receives most and sets the time.
+    A token goes once to every rank with an expert of it, or a stripe of one. Under skewed routing the busiest rank receives most
+    and sets the time.
     """
     layout, experts = step.layout, layer.experts
     ranks = layout.expert
@@ -262,9 +258,9 @@ def _expert_exchange(step: _Step, layer: Layer, operation: Operation, decoding: 
         load = expert_load(experts, layout, tokens=gathered, skew=step.scenario.routing_skew, busiest=True)
         excess = max(1.0, load.visits * ranks)
     form = step.precision.activations.bytes_per_value if name == "expert dispatch" else step.wide
-    own = step.tokens(decoding, operation.place) / layout.tensor
+    own = step.tokens(decoding, operation.place) / layout.tensor * layout.expert_tensor
     return Exchange(
-        name=f"{_prefix(operation)}{name} all-to-all",
+        name=f"{name} all-to-all",
         kind="all-to-all",
         parallelism="expert",
         count=1.0,

@@ -253,6 +253,8 @@ def _check_experts(found: Layout, model: Model, experts: Sequence[Experts]) -> N
         raise InputError(f"plan ep={found.expert}: {model.name} has no experts: ep=1")
     if experts and found.side:
         raise InputError(f"plan form: {model.name} has experts, and their tensor parallelism is 1-D: form=1d")
+    if found.side and any(layer.attention is not None and layer.attention.latent is not None for layer in model.decoder):
+        raise InputError(f"plan form: {model.name} has latent attention, whose tensor parallelism is 1-D: form=1d")
     _check_divides("ep", found.expert, {"experts": _common([one.count for one in experts])} if experts else {})
     if experts and found.expert_tensor > 1:
         _check_divides("tp (over one expert)", found.expert_tensor, {"expert columns": _common([one.width for one in experts])})

@@ -14,7 +14,7 @@ from ridgeline.mapping.partition.cut import (
 )
 from ridgeline.mapping.partition.exchange import Exchange, stage_sends, with_exchanges
 from ridgeline.mapping.partition.layout import Layout, layout
-from ridgeline.quantities import Count
+from ridgeline.quantities import Bytes, Count
 from ridgeline.results import Operation
 from ridgeline.specs.model import ConvolutionalModel, Layer, Model
 from ridgeline.specs.plan import Plan
@@ -22,6 +22,7 @@ from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 from ridgeline.specs.system import NetworkTier
 from ridgeline.workload import convolution
+from ridgeline.workload.parameters import weight_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,8 +39,26 @@ class Stage:
     mean: tuple[Operation, ...]
     exchanges: tuple[Exchange, ...]
     sends: tuple[Exchange, ...]
-    held: Model | ConvolutionalModel  # whose weights one chip holds
+    held: Model | ConvolutionalModel  # whose weights one chip holds, routers aside
+    routed: Model | ConvolutionalModel  # the same with all experts that its routers choose from
     cached: Scenario  # whose KV cache one chip of the first context rank holds, over all micro-batches
+
+    def weights(self, precision: Precision) -> Bytes:
+        """Bytes of weights that one chip holds: its experts, and routers over all of them."""
+        if self.routed is self.held or isinstance(self.held, ConvolutionalModel) or isinstance(self.routed, ConvolutionalModel):
+            return weight_bytes(self.held, precision)
+        routers = [weight_bytes(_without_experts(one), precision) for one in (self.routed, self.held)]
+        return weight_bytes(self.held, precision) + routers[0] - routers[1]
+
+
+def _without_experts(model: Model) -> Model:
+    """Return a model whose mixtures have routers and no experts behind them."""
+
+    def layers(stack: tuple[Layer, ...]) -> tuple[Layer, ...]:
+        empty = (None if one.experts is None else replace(one.experts, width=0, bias=False) for one in stack)
+        return tuple(replace(one, experts=experts) for one, experts in zip(stack, empty, strict=True))
+
+    return replace(model, encoder=layers(model.encoder), decoder=layers(model.decoder))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,6 +91,8 @@ def partition(
     for first, alike in _alike(stage_layers(model, found)):
         placed, exchanges = with_exchanges(model, scenario, precision, found, of_stage(model, operations, alike[0]))
         averaged, _ = with_exchanges(model, scenario, precision, found, of_stage(model, mean, alike[0])) if skewed else (placed, ())
+        mine = held_by_stage(model, alike[0])
+        held = cut_model(mine, found, experts_held=found.expert)
         stages.append(
             Stage(
                 name=_stage_name(first, len(alike), found.pipeline),
@@ -81,7 +102,8 @@ def partition(
                 mean=averaged,
                 exchanges=exchanges,
                 sends=() if alike[0].last else sends,
-                held=cut_model(held_by_stage(model, alike[0]), found, experts_held=found.expert),
+                held=held,
+                routed=held if found.expert == 1 else cut_model(mine, found),
                 cached=own,
             )
         )
@@ -100,6 +122,7 @@ def _whole(model: ConvolutionalModel, scenario: Scenario, precision: Precision, 
         exchanges=(),
         sends=(),
         held=model,
+        routed=model,
         cached=own,
     )
 
@@ -141,7 +164,9 @@ def _attention_notes(layers: Sequence[Layer], found: Layout) -> list[str]:
     for heads in sorted(one for one in kept if one < ranks):
         said.append(f"{heads} KV heads are fewer than {ranks} tensor ranks: each is held, computed and read {ranks // heads} times")
     if ranks > 1 and any(layer.attention is not None and layer.attention.latent is not None for layer in layers):
-        said.append(f"the latent KV cache has no heads to cut: each of {ranks} tensor ranks holds, computes and reads all of it")
+        said.append(
+            f"the latent KV cache has no heads to cut: each of {ranks} tensor ranks has all of it, and all down-projections"
+        )
     if found.attention_data:
         said.append(f"attention is data parallel over {found.tensor} tensor ranks: each holds all of its weights")
     return said
@@ -160,12 +185,22 @@ def _weight_notes(model: Model, layers: Sequence[Layer], found: Layout) -> list[
     if any(layer.experts is not None for layer in layers):
         if replicas > 1 and found.expert > 1:
             said.append(f"each expert is held {replicas} times: {found.expert} ranks of experts on {found.chips} chips")
+        if found.expert > 1 and found.expert_tensor > 1:
+            said.append(f"each expert is cut over {found.expert_tensor} chips")
         if found.expert > 1 and found.tensor == 1:
             said.append(
                 f"attention and shared experts are data parallel beside {found.expert} ranks of experts: each holds all of them"
             )
     if found.tensor > 1 and not found.split_stream:
         said.append(f"norms and residuals are computed on each of {found.tensor} tensor ranks: sp={found.tensor} would cut them")
+    if found.tensor > 1 and any(layer.experts is not None for layer in layers):
+        said.append(f"routers are held and computed on each of {found.tensor} tensor ranks")
+    if found.tensor > 1 and (
+        model.pooler or model.patches or model.audio or model.embedding_size or model.head == "masked-language"
+    ):
+        said.append(
+            f"poolers, front ends and inner products of the head are held and computed on each of {found.tensor} tensor ranks"
+        )
     return said
 
 
