@@ -94,8 +94,8 @@ def main() -> None:
     prepared = calibrate.prepare(scored, prior)
     fit = calibrate.fit(prepared, prior, calibrate.PARAMETERS)
     print(f"fitted in {time.perf_counter() - start:.0f} s, cost {fit.cost:.1f}", file=sys.stderr)
-    out = calibrate.leave_chips_out(scored, prior)
-    halves = calibrate.leave_shapes_out(scored, prior)
+    out = calibrate.leave_chips_out(scored, prior, rounds=6)
+    halves = calibrate.leave_shapes_out(scored, prior, rounds=6)
     print(f"left out in {time.perf_counter() - start:.0f} s", file=sys.stderr)
     for parameter in calibrate.PARAMETERS:
         found = [one.values[parameter.title] for one in out.fits.values()]

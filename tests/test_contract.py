@@ -237,7 +237,14 @@ OF_NESTS = ("tiled.", "access.", "row_stationary.")
 # Conversions between nodes take specs, and polynomials fitted in volts have no dimension; parts of a chip take the chip. Their
 # batches, round trips and bounds are in test_scaling, test_energy and test_area.
 OF_SILICON = ("scaling.", "components.")
-LOOK_UPS = {"ideal.function_counts", "rates.operand_format", "rates.compute_rate", "rates.lane_energy", "rates.vector_rate"}
+LOOK_UPS = {
+    "ideal.function_counts",
+    "rates.operand_format",
+    "rates.compute_rate",
+    "rates.lane_energy",
+    "rates.vector_rate",
+    "rates.with_stream",
+}
 
 
 @cache

@@ -243,7 +243,7 @@ def test_a_plan_that_exceeds_memory_is_never_feasible(case: tuple[Model, Plan, S
     mean = sum(stage.chips * stage.weights(BF16) for stage in spread.stages) / spread.layout.chips
     held = found.capacity
     assert held is not None
-    assert held.weights >= mean * (1 - 1e-12)  # the fullest chip has at least the mean
+    assert held.needed >= mean * (1 - 1e-12)  # the fullest chip has at least the mean of the weights
     assert bool(found.feasible) == (held.weights + held.kv + held.activations + held.buffers <= capacity)
     if mean > capacity:
         assert not found.feasible
@@ -469,6 +469,22 @@ def test_overlap_hides_its_share_and_costs_cores():
     assert all_.cost.time["network.inner"] == sent  # the links are as busy
 
 
+def test_the_level_mapped_cuts_and_joins_too():
+    """Arrays on a ring: every rank's products are tiled anew, and collectives stand between them."""
+    arrays = System(
+        name="arrays",
+        chip=load_chip("gemmini"),
+        tier=(NetworkTier(name="bus", size=4, topology="ring", bandwidth=4e9, latency=1e-6),),
+    )
+    model, asked = load_model("bert-base"), Scenario(phase="encode", batch=1.0, prompt=64.0)
+    given = {"system": arrays, "model": model, "scenario": asked, "precision": Precision.parse("int8")}
+    alone, cut = (estimate_plan(**given, plan=Plan(tensor=ranks), level="mapped") for ranks in (1, 4))
+    bound = estimate_plan(**given, plan=Plan(tensor=4))
+    assert alone.time / 4 < cut.time < alone.time
+    assert bound.time < cut.time
+    assert cut.cost.time["network.bus"] == bound.cost.time["network.bus"] > 0.0
+
+
 def test_the_bound_may_be_the_network():
     slow = replace(SYSTEM, tier=(replace(INNER, bandwidth=1e9), OUTER))
     found = run("tp=8", system=slow, phase="prefill", prompt=512.0, context=0.0)
@@ -525,6 +541,12 @@ def test_what_does_not_divide_is_refused_in_one_sentence(plan: str, sentence: st
     assert "\n" not in str(caught.value)
 
 
+def test_a_system_of_no_chips_or_no_bandwidth():
+    for changed, sentence in (({"size": 0}, "joins 0 members"), ({"size": 2.5}, "joins 2.5"), ({"bandwidth": 0.0}, "more than 0")):
+        with pytest.raises(InputError, match=sentence):
+            run("tp=2", system=replace(SYSTEM, tier=(replace(INNER, **changed),)))
+
+
 def test_kv_heads_that_neither_divide_nor_repeat():
     model = dense(attention=Attention(heads=12, kv_heads=6, head_size=32))
     with pytest.raises(InputError, match="6 KV heads neither divide nor repeat: 1, 2, 3, 6, 12"):
@@ -570,6 +592,8 @@ def test_systems_by_name_by_chip_and_by_count():
     assert any(key.startswith("dgx-h100.tier.nvswitch") for key in named.estimate.sources)
     for system, options, sentence in (
         ("dgx-h100", {}, "say how they are used"),
+        ("dgx-h10", {"plan": "tp=8"}, "unknown system 'dgx-h10': the nearest are"),
+        ("h100-sx", {"plan": "tp=8"}, "unknown chip 'h100-sx': the nearest are"),
         ("dgx-h100", {"plan": "auto"}, "not built yet"),
         ("h100-sxm", {"count": 16, "plan": "tp=8"}, "takes 8 chips and count says 16"),
         ("h100-sxm", {"count": 0}, "1 or more"),

@@ -40,7 +40,7 @@ def sizes(bound: float, unit: float) -> list[float]:
 def sides(array: Array, flow: int) -> tuple[float, ...]:
     return {
         0: (array.columns, array.rows, 1.0, 1.0, 1.0, 1.0),
-        1: (array.columns, 1.0, array.rows, 1.0, 1.0, 1.0),
+        1: (array.columns, array.depth, array.rows, 1.0, 1.0, 1.0),
         2: (1.0, array.rows, array.columns, 1.0, 1.0, 1.0),
     }[flow]
 
@@ -86,6 +86,8 @@ def small_machine(chance: random.Random, plain: bool = False) -> tuple[Array, Bu
     stepped = not plain and chance.random() < 0.5
     steps = (chance.choice([2.0, 4.0]), chance.choice([0.0, 3.0]), chance.choice([0.0, 4.0]), chance.choice([0.0, 5.0]), 0.5)
     array = Array(rows, columns, *(steps if stepped else ()))
+    if not plain and chance.random() < 0.4:
+        array = array._replace(serial=chance.choice([0.0, 7.0]), fill=chance.choice([0.0, 9.0]), depth=chance.choice([1.0, 2.0]))
     buffers = Buffers(
         chance.choice([24.0, 60.0, 150.0, 400.0]),
         chance.choice([32.0, 100.0, 300.0]),
@@ -100,6 +102,9 @@ def small_machine(chance: random.Random, plain: bool = False) -> tuple[Array, Bu
         reuse=1.0 if plain else chance.choice([1.0, 1.0, 0.0]),
         spill=1.0 if plain else chance.choice([1.0, 1.0, 0.0]),
     )
+    if not plain and chance.random() < 0.4:
+        more = {"issue": [0.0, 0.5], "beside": [0.0, 1.0], "weight_rate": [1.0, 0.3]}
+        memory = memory._replace(burst=8.0, **{name: chance.choice(values) for name, values in more.items()})
     return array, buffers, memory
 
 
@@ -111,7 +116,7 @@ def small_product(chance: random.Random) -> Layer:
 
 def small_convolution(chance: random.Random) -> Layer:
     k, c, p, q = (float(chance.choice([1, 2, 3, 4])) for _ in range(4))
-    return Layer(1.0, k, c, p, q, chance.choice([1.0, 2.0, 3.0]), chance.choice([1.0, 2.0]), chance.choice([1.0, 2.0, 3.0]))
+    return Layer(chance.choice([1.0, 1.0, 3.0]), k, c, p, q, chance.choice([1.0, 2.0, 3.0]), chance.choice([1.0, 2.0]), chance.choice([1.0, 2.0, 3.0]))
 
 
 def compare(layer: Layer, machine: tuple[Array, Buffers, Memory], flow: int, objectives: tuple[str, ...], compile: bool) -> None:

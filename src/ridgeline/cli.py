@@ -304,6 +304,109 @@ def casestudy(
 
 
 @app.command()
+def survey(
+    node: Annotated[str, typer.Option(help="The common process node: 16, or `7 nm`.")] = "16",
+    rule: Annotated[
+        str, typer.Option(help="nominal, equations (with voltages), constant-field, post-dennard or fpga-frequency.")
+    ] = "nominal",
+    fpga_rule: Annotated[str | None, typer.Option(help="Another rule for FPGAs alone.")] = None,
+    source_voltage: Annotated[str | None, typer.Option(help="For the rule equations: where designs are published.")] = None,
+    target_voltage: Annotated[str | None, typer.Option(help="For the rule equations: at the common node.")] = None,
+    designs: Annotated[list[str] | None, typer.Option("--with", help="A chip of yours, FILE.toml; may be repeated.")] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="Put the same model on every chip: bert-base, gpt2, llama-3.1-8b, all, or any model.")
+    ] = None,
+    services: Annotated[bool, typer.Option("--services", help="Decode on SRAM-only and near-memory machines.")] = False,
+    rank: Annotated[str | None, typer.Option(help="performance, efficiency, or speed-up with --baseline.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The machine that speed-ups are against, as in V100.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Rank these accelerators alone; may be repeated.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Another table of published figures: FILE.csv.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the picture: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring published accelerators to one process node, a design of yours among them; or one model to every chip."""
+    from ridgeline.api.survey import compare_chips, survey_accelerators, survey_rule
+    from ridgeline.api.survey import services as decode_services
+    from ridgeline.report import panels, survey_plots, survey_records, survey_scatter, survey_tables
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    volts = (_quantity("source_voltage", source_voltage, "V"), _quantity("target_voltage", target_voltage, "V"))
+    voltages = None if volts == (None, None) else volts
+    if services:
+        found = decode_services()
+        _answer(as_json, lambda: survey_records.services_record(found), lambda: survey_tables.services_table(found))
+        return
+    if workload is not None:
+        _say("putting the model on every chip: some seconds")
+        rows = compare_chips(workload, node, rule=rule, voltages=voltages, designs=designs or ())
+        text = survey_rule(node, rule, voltages).text
+        if plot is not None:
+            survey_scatter.write_scatter(survey_plots.comparison_picture(text, rows), plot)
+        _answer(
+            as_json, lambda: survey_records.comparison_record(text, rows), lambda: survey_tables.comparison_tables(text, rows), plot
+        )
+        return
+    whole = survey_accelerators(
+        node,
+        rule=rule,
+        fpga_rule=fpga_rule,
+        voltages=voltages,
+        designs=designs or (),
+        only=only or (),
+        rank=rank,
+        baseline=baseline,
+        table=table,
+    )
+    if plot is not None:
+        survey_scatter.write_scatter(survey_plots.survey_picture(whole), plot)
+    _answer(as_json, lambda: survey_records.survey_record(whole), lambda: survey_tables.survey_tables(whole), plot)
+
+
+@app.command()
+def trends(
+    until: Annotated[int, typer.Option(help="The last year of the projections.")] = 2030,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    plot: Annotated[Path | None, typer.Option(help="Write the pictures: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the memory wall: peak, bandwidth, interconnect, models, latency and balance over the years."""
+    from ridgeline.api.trends import trends as fit_trends
+    from ridgeline.report import panels, survey_plots, survey_records, survey_tables
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    found = fit_trends(confidence=confidence, until=until)
+    if plot is not None:
+        panels.write_panels(survey_plots.trends_picture(found), plot)
+    _answer(as_json, lambda: survey_records.trends_record(found), lambda: survey_tables.trends_tables(found), plot)
+
+
+@app.command()
+def levers(
+    model: ModelName,
+    chip: ChipName,
+    phase: Annotated[str | None, typer.Option(help="encode, prefill, decode or generate.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences.")] = None,
+    prompt: Annotated[int | None, typer.Option(help="New tokens of a prompt.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens attended to in decode.")] = None,
+    residency: Annotated[str, typer.Option(help="Where operands start: cold (main memory) or warm (last-level cache).")] = "cold",
+    precision: PrecisionName = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the tornado: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what would break the memory wall for MODEL on CHIP: one lever at a time, and the best pair."""
+    from ridgeline.api.levers import levers as pull
+    from ridgeline.report import panels, survey_plots, survey_records, survey_tables
+
+    _check_choice("residency", residency, ("cold", "warm"))
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    scenario: dict[str, Any] = {"batch": batch, "prompt": prompt, "context": context}
+    found = pull(model, chip, phase=phase, precision=precision, residency=residency, **scenario)
+    if plot is not None:
+        survey_plots.write_tornado(found, plot)
+    _answer(as_json, lambda: survey_records.levers_record(found), lambda: survey_tables.levers_tables(found), plot)
+
+
+@app.command()
 def show(
     kind: Annotated[str | None, typer.Argument(help="chip, model or system.")] = None,
     name: Annotated[str | None, typer.Argument(help="A name of the catalogue, or a file.")] = None,
@@ -405,6 +508,18 @@ def _check_suffix(name: str, path: Path | None, accepted: tuple[str, ...]) -> No
         raise InputError(f"--{name} {path}: a name that ends in {', '.join(accepted)} is wanted")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--{name} {path}: there is no folder {path.absolute().parent}")
+
+
+def _answer(as_json: bool, record: Callable[[], dict[str, Any]], table: Callable[[], Any], plot: Path | None = None) -> None:
+    """Print an answer in the form that was asked for, and the name of a picture that was written."""
+    from ridgeline.report import tables
+
+    if as_json:
+        _print_json(record())
+    else:
+        tables.console().print(table())
+    if plot is not None:
+        _say(f"wrote {plot}")
 
 
 def _print_json(record: dict[str, Any]) -> None:

@@ -4,11 +4,15 @@ from ridgeline.api.analysis import Analysis, analyze
 from ridgeline.api.balance import Thresholds, thresholds
 from ridgeline.api.case_study import casestudy
 from ridgeline.api.counts import count
+from ridgeline.api.levers import Levers, levers
 from ridgeline.api.names import KINDS, load_chip, load_model, load_named, load_precision, load_system, names
 from ridgeline.api.numbers import Quantised, dequantise, quantise, signal_to_noise
 from ridgeline.api.scenarios import LATENT_FORMS
 from ridgeline.api.serving import Served, serve
+from ridgeline.api.survey import Survey, compare_chips, services, survey_accelerators
 from ridgeline.api.tiles import Mapped, map_matmul
+from ridgeline.api.trends import Trends, trends
+from ridgeline.api.validation import Validation, validate
 from ridgeline.mapping.epilogue import FUSIONS
 
 __all__ = [
@@ -16,14 +20,20 @@ __all__ = [
     "KINDS",
     "LATENT_FORMS",
     "Analysis",
+    "Levers",
     "Mapped",
     "Quantised",
     "Served",
+    "Survey",
     "Thresholds",
+    "Trends",
+    "Validation",
     "analyze",
     "casestudy",
+    "compare_chips",
     "count",
     "dequantise",
+    "levers",
     "load_chip",
     "load_model",
     "load_named",
@@ -33,6 +43,10 @@ __all__ = [
     "names",
     "quantise",
     "serve",
+    "services",
     "signal_to_noise",
+    "survey_accelerators",
     "thresholds",
+    "trends",
+    "validate",
 ]

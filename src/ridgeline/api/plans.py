@@ -1,7 +1,9 @@
 """Which chips a question is about: a chip alone, or a plan on a system of the catalogue or of a file."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from ridgeline.api.names import load_chip, load_system, names
@@ -101,8 +103,14 @@ def _system(machine: Chip | System | str) -> System | None:
         try:
             return load_system(machine)
         except UnknownNameError:
+            if _likeness(machine, names("system")) > _likeness(machine, names("chip")):
+                raise  # the nearest names are those of systems
             return None
     return None
+
+
+def _likeness(name: str, known: Sequence[str]) -> float:
+    return max((SequenceMatcher(None, name.lower(), one).ratio() for one in known), default=0.0)
 
 
 def _system_of(chip: Chip, chips: int) -> System:

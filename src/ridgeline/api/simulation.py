@@ -32,7 +32,9 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
     """Run a tiled matrix product or convolution cycle by cycle on a machine's array, instructions, transfer engine and buffers.
 
     Weights are loaded behind the stream where the machine preloads. An array that instructions feed takes them one by one; the
-    engine keeps a number of requests under way, and fetches tiles anew where the machine does.
+    engine keeps a number of requests under way, and fetches tiles anew where the machine does. Requests that the cores issue take
+    the array's time; a host that manages tiles starts each before its transfers, else array and engine are set up for each; behind
+    a cache, tiles stay until they are the least recently used.
     """
     array, buffers, memory = machine.array, machine.buffers, machine.memory
     slots, tile = int(buffers.double), tiling.tile["chip"]
@@ -50,7 +52,7 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
             columns=int(array.columns),
             dataflow=tiling.dataflow,  # pyright: ignore[reportArgumentType]
             loading="preloaded" if array.preload > 0 else "serial",
-            folds="pipelined",
+            folds="drained" if array.serial > 0 else "pipelined",
         ),
         pipeline=Pipeline(
             bandwidth=memory.bytes_per_cycle,
@@ -60,6 +62,11 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
             load_slots=slots,
             output_slots=slots,
             asynchronous=slots > 1,
+            issue=memory.issue,
+            issue_bytes=memory.burst if memory.issue > 0 else None,
+            issued_by="host" if memory.beside > 0 else "array" if memory.issue > 0 else "dma",
+            array_start=0 if memory.beside > 0 else round(memory.start),
+            rates=(1.0, memory.weight_rate),
             request=memory.burst if isfinite(memory.in_flight) else None,
             requests=int(memory.in_flight) if isfinite(memory.in_flight) else 1,
         ),
@@ -69,7 +76,12 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
             output=buffers.output_bytes,
             accumulator=buffers.accumulator_bytes,
         ),
-        fetching=Fetching(word=memory.word, keeps_tiles=memory.reuse > 0, spills=memory.spill > 0),
+        fetching=Fetching(
+            word=memory.word,
+            keeps_tiles=memory.reuse > 0,
+            spills=memory.spill > 0,
+            cache=buffers.scratchpad if memory.cached > 0 else None,
+        ),
         queue=_queue(array, machine.skewed),
         spans=spans,
     )
@@ -77,11 +89,18 @@ def simulate_tiling(layer: Layer, tiling: Tiling, machine: ArrayMachine, *, span
 
 def _queue(array: Array, skewed: bool) -> InstructionQueue | None:
     """Return the queue of an array that instructions feed; None for one that streams by itself through skewed registers."""
-    if skewed and not isfinite(array.stream) and not (array.least or array.issue or array.gap):
+    if skewed and not isfinite(array.stream) and not (array.least or array.issue or array.gap or array.depth > 1):
         return None
     stream = int(array.stream) if isfinite(array.stream) else maxsize
     return InstructionQueue(
-        stream=stream, least=array.least, preload=array.preload, issue=array.issue, gap=array.gap, skewed=skewed
+        stream=stream,
+        least=array.least,
+        preload=array.preload,
+        issue=array.issue,
+        gap=array.gap,
+        skewed=skewed,
+        serial=array.serial,
+        depth=int(array.depth),
     )
 
 

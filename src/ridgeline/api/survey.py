@@ -19,6 +19,7 @@ from ridgeline.results import Interval
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 from ridgeline.specs.technology import Node
@@ -27,6 +28,7 @@ from ridgeline.survey.at_node import chip_at
 from ridgeline.survey.normalise import Accelerator, Attempt, Cell, Normalised, Place, Rule
 from ridgeline.survey.spread import Spread, Way, needs_spread, spread
 
+Voltages = tuple[float | None, float | None]  # where a design is published, and at the target
 EXAMPLE = ("AccelTran-Server", 14e-9, 16e-9)  # the one conversion that the survey's text prints
 
 # ---- the rule ---------------------------------------------------------------------------------------------------------------
@@ -39,17 +41,15 @@ def find_process(size: Metres, process: str | None = None) -> tuple[Node, str]:
     return technology.node, note if "taken as" in note else ""
 
 
-def survey_rule(
-    node: str | float, rule: str = "nominal", *, source_voltage: float | None = None, target_voltage: float | None = None
-) -> Rule:
+def survey_rule(node: str | float, rule: str = "nominal", voltages: Voltages | None = None) -> Rule:
     """Return a rule of normalisation to a node, a number of metres or text such as `16 nm` or `16`."""
     frequencies = {size: value for size, (value, _) in design_frequencies().items()}
     return normalise.make_rule(
         rule,
         _size(node),
         find_process,
-        source_voltage=source_voltage,
-        target_voltage=target_voltage,
+        source_voltage=None if voltages is None else voltages[0],
+        target_voltage=None if voltages is None else voltages[1],
         frequencies=frequencies,
     )
 
@@ -82,13 +82,12 @@ class Survey:
     example: tuple[Attempt, ...]
 
 
-def survey(
+def survey_accelerators(
     node: str | float = 16e-9,
     *,
     rule: str = "nominal",
     fpga_rule: str | None = None,
-    source_voltage: float | None = None,
-    target_voltage: float | None = None,
+    voltages: Voltages | None = None,
     designs: Sequence[Chip | str] = (),
     workload: str = "bert-base-128",
     only: Sequence[str] = (),
@@ -98,15 +97,15 @@ def survey(
 ) -> Survey:
     """Bring every published accelerator to a node by a named rule, designs of your own beside them, and rank them.
 
-    `rule` is `nominal`, `equations` (with both voltages), `constant-field`, `post-dennard` or `fpga-frequency`; `fpga_rule` is for
-    FPGAs alone. `rank` is `performance`, `efficiency` or `speed-up` (against one named `baseline`); by default the first two.
+    `rule` is `nominal`, `equations` (with both `voltages`), `constant-field`, `post-dennard` or `fpga-frequency`; `fpga_rule` is
+    for FPGAs alone. `rank` is `performance`, `efficiency` or `speed-up` (against one named `baseline`); by default the first two.
     Raises `InputError` for a node, rule, voltage or ranking that cannot be.
 
-    >>> found = survey(16e-9)
+    >>> found = survey_accelerators(16e-9)
     >>> len(found.rows), found.ranks["performance"][0].name
     (52, 'AccelTran-Server')
     """
-    chosen = survey_rule(node, rule, source_voltage=source_voltage, target_voltage=target_voltage)
+    chosen = survey_rule(node, rule, voltages)
     of_fpgas = chosen if fpga_rule is None else survey_rule(node, fpga_rule)
     rows = [
         normalise.normalise(one, of_fpgas if one.text("platform").startswith("FPGA") else chosen) for one in accelerators(table)
@@ -173,7 +172,9 @@ def _cells(chip: Chip, own: "ChipRow") -> list[Cell]:
     here = Source(key=None, confidence="computed", note=f"{own.workload}, level {own.level}, from the chip's file")
     said = chip.sources.get("package.node", here)
     found = [
-        Cell(figure="platform", low=None, text=chip.kind.upper() if chip.kind in ("fpga", "asic", "gpu") else chip.kind, source=here),
+        Cell(
+            figure="platform", low=None, text=chip.kind.upper() if chip.kind in ("fpga", "asic", "gpu") else chip.kind, source=here
+        ),
         Cell(figure="hardware", low=None, text=chip.title or chip.name, source=here),
         Cell(figure="scales as", low=None, text="logic", source=here),
         Cell(figure="performance", low=own.performance, source=here),
@@ -264,20 +265,22 @@ def compare_chips(
     node: str | float = 16e-9,
     *,
     rule: str = "nominal",
-    source_voltage: float | None = None,
-    target_voltage: float | None = None,
+    voltages: Voltages | None = None,
     chips: Sequence[Chip | str] | None = None,
+    designs: Sequence[Chip | str] = (),
 ) -> tuple[ChipRow, ...]:
     """Put the same workload on every chip of the catalogue, at its own node and with its logic at another: none is left out.
+
+    `chips` are taken instead of the catalogue's, `designs` beside them.
 
     >>> [row.bound for row in compare_chips("bert-base-128", chips=["h100-sxm"])]
     ['memory.hbm']
     """
-    chosen = survey_rule(node, rule, source_voltage=source_voltage, target_voltage=target_voltage)
+    chosen = survey_rule(node, rule, voltages)
     found: list[ChipRow] = []
     for one in workloads(workload):
         load_model(one.model)  # refuses an unknown model at once
-        for chip in map(load_chip, names("chip") if chips is None else chips):
+        for chip in map(load_chip, (*(names("chip") if chips is None else chips), *designs)):
             row = _evaluate(chip, one)
             found.append(_with_moved(row, chip, one, chosen))
     return tuple(found)
@@ -308,7 +311,8 @@ def _evaluate(chip: Chip, workload: Workload) -> ChipRow:
         if needs_spread(chip):
             return _spread_row(chip, workload, empty)
         try:
-            return _analysis_row(analyze(workload.model, chip, phase=workload.phase, **(workload.given or {})), empty)
+            given: dict[str, Any] = dict(workload.given or {})
+            return _analysis_row(analyze(workload.model, chip, phase=workload.phase, **given), empty)
         except InfeasibleError:
             return _spread_row(chip, workload, empty)
     except InputError as error:
@@ -373,9 +377,11 @@ def spread_on(chip: Chip | str, workload: Workload) -> tuple[Precision, Spread]:
 
 
 def _native(chip: Chip) -> str | None:
-    """Return None, which means the published precision, where a chip multiplies 16-bit floats; else 8-bit integers."""
+    """Return None, for the published precision, where a chip multiplies 16-bit floats; else 8-bit integers, else its widest."""
     formats = {name.partition(":")[0] for name in chip.matrix_unit.rate}
-    return None if formats & {"bf16", "fp16", "tf32"} or "int8" not in formats else "int8"
+    if formats & {"bf16", "fp16", "tf32"}:
+        return None
+    return "int8" if "int8" in formats else max(formats, key=lambda name: FORMATS[name].bits)
 
 
 # ---- services on static dataflow and near-memory machines -------------------------------------------------------------------

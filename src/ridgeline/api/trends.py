@@ -22,12 +22,12 @@ PRINTED: Mapping[str, float] = {
     "accelerator memory": 2.0,
 }
 LENGTHS = (128, 512, 4096)
-_FORMATS = ("bf16", "fp16", "int16", "fp32")  # that a chip's balance is counted in, the first that it has
+_FORMATS = ("bf16", "fp16", "int16", "fp32")  # a chip's balance is counted in the fastest that it has
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChipPoint:
-    """A chip of the catalogue over the years: 16-bit operations for a byte of main memory, and its latency where known."""
+    """A chip of the catalogue: operations in 16 bits or more for a byte of main memory, and its latency where known."""
 
     name: str
     year: int
@@ -111,7 +111,7 @@ def _chip_point(chip: Chip) -> ChipPoint | None:
     """Return a chip's point; None where it has no year, no DRAM, or no format of 16 bits or more."""
     main = chip.whole(chip.main_memory)
     rates = {**chip.vector_unit.rate, **chip.matrix_unit.rate}
-    form = next((one for one in _FORMATS if one in rates), None)
+    form = max((one for one in _FORMATS if one in rates), key=lambda one: float(rates[one]), default=None)
     if chip.year is None or main.role != "dram" or form is None or main.bandwidth is None:
         return None
     busy = None if main.latency is None else bytes_in_flight(latency=main.latency, bandwidth=main.bandwidth)

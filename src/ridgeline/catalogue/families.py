@@ -88,7 +88,7 @@ def _plain(one: Mapping[str, Any], prior: bool) -> Any:
 def family_of(architecture: str, known: tuple[Family, ...] | None = None) -> Family:
     """Return the family of constants that covers an architecture family of chips.
 
-    >>> family_of("nvidia-hopper").name
+    >>> family_of("nvidia-ada").name
     'nvidia'
     """
     known = families() if known is None else known

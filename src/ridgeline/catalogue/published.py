@@ -84,7 +84,7 @@ def _cell(row: Mapping[str, str | None], place: str) -> PublishedCell:
         where=row.get("where") or None,
         confidence=row.get("confidence") or "recalled",
         note=row.get("note") or None,
-        value=float(row["low"]) if row.get("low") else None,
+        value=float(row.get("low") or "nan") if row.get("low") else None,
         unit=unit,
     )
     text, against = row.get("text") or "", row.get("against") or ""

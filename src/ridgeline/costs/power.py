@@ -13,7 +13,7 @@ def limited_time(
     `share` of the limit is left for them: the rest leaks and cools whatever runs. Energy per FLOP is taken as that at the stated
     clock; that it falls with the voltage of a lower clock is neglected, as is the data: zeros switch less.
 
-    >>> limited_time(flops=234e12, flop_energy=1.2e-12, bytes=0.0, byte_energy=0.0, power=350.0, share=0.8)  # 1.003 s
-    1.0028571428571427
+    >>> limited_time(flops=2e14, flop_energy=1.5e-12, bytes=0.0, byte_energy=0.0, power=300.0, share=1.0)  # 200 TFLOP/s at 300 W
+    1.0
     """
     return (flops * flop_energy + bytes * byte_energy) / (share * power)

@@ -435,11 +435,14 @@ class _Moves(NamedTuple):
 
 
 class _Transfers(NamedTuple):
-    """Cycles of the transfers of one mean slot, of what a changing slot adds, and of what the slot behind it adds."""
+    """Cycles of the transfers of a sweep's slots, of mean tiles."""
 
-    ordinary: Quantity
-    changing: Quantity
-    behind: Quantity
+    ordinary: Quantity  # what every slot loads
+    arriving: Quantity  # the same of the next sweep
+    changing: Quantity  # what else moves in the slot where the sweep ends
+    leaving: Quantity  # what every slot stores, of the tile before
+    before: Quantity  # the same of the sweep before
+    behind: Quantity  # what else the first slot stores
 
 
 class _Ends(NamedTuple):
@@ -493,20 +496,20 @@ def _after(compute: Quantity, transfer: Quantity, latency: Quantity, waited: Qua
 
 def _ends(sweep: _Sweep, moved: _Transfers) -> _Ends:
     """Return the slots around the end of a sweep."""
-    compute, next_transfer = sweep.compute * sweep.full_compute, moved.ordinary * where(sweep.tiles > 2.0, sweep.full, sweep.last)
-    before = _even(compute, moved.ordinary * sweep.last + sweep.setup, sweep.latency)
-    last = sweep.compute * sweep.last_compute
-    transfer = moved.ordinary * sweep.full + moved.changing + sweep.setup
-    changing = _after(last, transfer, sweep.latency, before - compute)
-    return _Ends(changing, _after(compute, next_transfer + moved.behind + sweep.setup, sweep.latency, changing - last))
+    compute, last = sweep.compute * sweep.full_compute, sweep.compute * sweep.last_compute
+    waited = _even(compute, moved.ordinary * sweep.last + moved.leaving * sweep.full + sweep.setup, sweep.latency) - compute
+    transfer = (moved.arriving + moved.leaving) * sweep.full + moved.changing + sweep.setup
+    changing = _after(last, transfer, sweep.latency, waited)
+    transfer = moved.ordinary * where(sweep.tiles > 2.0, sweep.full, sweep.last) + moved.before * sweep.last + moved.behind
+    return _Ends(changing, _after(compute, transfer + sweep.setup, sweep.latency, changing - last))
 
 
 def _length(sweep: _Sweep, moved: _Transfers) -> Quantity:
     """Return the length of all slots of a sweep among sweeps like it."""
-    compute = sweep.compute * sweep.full_compute
+    compute, leaving = sweep.compute * sweep.full_compute, moved.leaving * sweep.full + sweep.setup
     ends = _ends(sweep, moved)
-    even = _even(compute, moved.ordinary * sweep.full + sweep.setup, sweep.latency)
-    before = _after(compute, moved.ordinary * sweep.last + sweep.setup, sweep.latency, even - compute)
+    even = _even(compute, moved.ordinary * sweep.full + leaving, sweep.latency)
+    before = _after(compute, moved.ordinary * sweep.last + leaving, sweep.latency, even - compute)
     inner = before + (sweep.tiles - 3.0) * even
     return ends.changing + where(sweep.tiles > 1.0, ends.behind, 0.0) + where(sweep.tiles > 2.0, inner, 0.0)
 
@@ -573,46 +576,59 @@ def _mean_moves(layer: Layer, visits: _Visits, traffic: Traffic, tile: Tile, buf
     )
 
 
-def _around(sweep: _Sweep, moved: _Moves, leaving: Quantity) -> _Transfers:
+class _Class(NamedTuple):
+    """Sweeps of one class, what they move, what their neighbours move, and what share of all they are."""
+
+    sweep: _Sweep
+    moved: _Moves
+    beside: _Moves
+    share: Quantity
+
+
+def _around(sweep: _Sweep, moved: _Moves, beside: _Moves, leaving: Quantity, left: Quantity) -> _Transfers:
     """Return the transfers of a sweep's slots where so much leaves or comes back with each of its output tiles.
 
-    Results that the innermost loop finishes are stored in the slot behind its last one, of mean tiles in that one.
+    `beside` and `left` are of the sweeps before and behind it. Results that the innermost loop finishes are stored in the slot
+    behind its last one, of mean tiles in that one.
     """
     ordinary = moved.each_inputs * moved.inputs + moved.each_weights * moved.weights
+    arriving = moved.each_inputs * beside.inputs + moved.each_weights * beside.weights
     early, late = (1.0 - moved.each_outputs) * (1.0 - sweep.edge), (1.0 - moved.each_outputs) * sweep.edge
-    changing = moved.inputs + moved.weights - ordinary + early * leaving
-    return _Transfers(ordinary + moved.each_outputs * leaving, changing, late * leaving)
+    changing = beside.inputs + beside.weights - arriving + early * leaving
+    each = moved.each_outputs
+    return _Transfers(ordinary, arriving, changing, each * leaving, each * left, late * left)
 
 
-def _all_slots(sweep: _Sweep, moved: _Moves) -> Quantity:
+def _all_slots(sweep: _Sweep, moved: _Moves, beside: _Moves) -> Quantity:
     """Return the length of a sweep, of the mean of its kinds.
 
     Sums that leave: the first visit of an output stores them, the last reads them and stores results, others read and store.
     """
     first = minimum(moved.returns - 1.0, 1.0) / moved.returns
     others = 1.0 - 1.0 / moved.returns - first
-    total = _length(sweep, _around(sweep, moved, moved.results + moved.sums)) / moved.returns
-    total = total + first * _length(sweep, _around(sweep, moved, moved.sums))
-    return total + others * _length(sweep, _around(sweep, moved, 2.0 * moved.sums))
+    leaving, left = moved.results + moved.sums, beside.results + beside.sums
+    total = _length(sweep, _around(sweep, moved, beside, leaving, left)) / moved.returns
+    total = total + first * _length(sweep, _around(sweep, moved, beside, moved.sums, beside.sums))
+    return total + others * _length(sweep, _around(sweep, moved, beside, 2.0 * moved.sums, 2.0 * beside.sums))
 
 
-def _at_the_ends(first: _Sweep, first_moved: _Moves, sweep: _Sweep, moved: _Moves, stored: Quantity, fill: Quantity) -> Quantity:
+def _at_the_ends(first: _Class, last: _Class, fill: Quantity) -> Quantity:
     """Return what the ends of a nest add to its sweeps, seen as one behind the other in a ring.
 
-    The first tile is loaded already and the last results, of `stored` cycles, still have to be stored, which is no part of the
-    slots. `first` is the first sweep, `sweep` the last. The fill is hidden where the first tile waits for the second.
+    The first tile is loaded already and the last results still have to be stored, which is no part of the slots. The fill is hidden
+    where the first tile waits for the second.
     """
-    ordinary = first_moved.each_inputs * first_moved.inputs + first_moved.each_weights * first_moved.weights
-    ring = _ends(sweep, _around(sweep, moved, moved.results))
-    begun = _ends(sweep, _around(sweep, moved, minimum(stored, moved.results)))
-    behind = _ends(first, _around(first, first_moved, minimum(stored, first_moved.results))).behind
-    transfer = ordinary * where(first.tiles > 2.0, first.full, first.last) + first.setup
-    compute = first.compute * first.full_compute
+    sweep, moved = first.sweep, first.moved
+    behind = _ends(sweep, _around(sweep, moved, first.beside, moved.results, first.beside.results)).behind
+    transfer = moved.each_inputs * moved.inputs + moved.each_weights * moved.weights
+    transfer = transfer * where(sweep.tiles > 2.0, sweep.full, sweep.last) + sweep.setup
+    compute = sweep.compute * sweep.full_compute
     begin = maximum(compute, transfer)
-    end = maximum(sweep.compute * sweep.last_compute, moved.each_outputs * moved.results * sweep.full)
-    before = where(sweep.edge + moved.each_outputs > 0.0, ring.changing, begun.changing)
     shown = maximum(fill - maximum(transfer - compute, 0.0), 0.0)
-    return end + where(sweep.tiles > 1.0, begin - behind - before + shown, fill - ring.changing)
+    sweep, moved = last.sweep, last.moved
+    changing = _ends(sweep, _around(sweep, moved, last.beside, moved.results, last.beside.results)).changing
+    end = maximum(sweep.compute * sweep.last_compute, moved.each_outputs * moved.results * sweep.full)
+    return end - changing + where(sweep.tiles > 1.0, begin + shown - behind, fill)
 
 
 def _scaled(moved: _Moves, kind: Any, first: Quantity, second: Quantity) -> _Moves:
@@ -652,8 +668,14 @@ def _outers(layer: Layer, tile: Tile, array: Array, dataflow: Any, visits: _Visi
     return _Outers(kind, first, second)
 
 
-def _of_class(sweep: _Sweep, moved: _Moves, outer: _Outers, last: tuple[float, float]) -> tuple[_Sweep, _Moves, Quantity]:
-    """Return the sweeps with full (0) or last (1) tiles of each outer loop, what they move, and what share of all they are."""
+def _next_share(loop: _Outer, late: float) -> Quantity:
+    """Return the share of a mean tile that the neighbours of a full (0) or the last (1) tile of a loop are, on average."""
+    others = maximum(loop.tiles - 1.0, 1.0)
+    return loop.full * late + (1.0 - late) * (loop.full * (others - 1.0) + loop.last) / others
+
+
+def _of_class(sweep: _Sweep, moved: _Moves, outer: _Outers, last: tuple[float, float]) -> _Class:
+    """Return the sweeps with full (0) or last (1) tiles of each outer loop; the second loop is taken to be inside the first."""
     one, other, (late, later) = outer.first, outer.second, last
     compute = one.full_compute + (one.last_compute - one.full_compute) * late
     compute = compute * (other.full_compute + (other.last_compute - other.full_compute) * later)
@@ -671,33 +693,47 @@ def _of_class(sweep: _Sweep, moved: _Moves, outer: _Outers, last: tuple[float, f
         sweep.last,
         sweep.edge,
     )
-    return of_class, _scaled(moved, outer.kind, first, second), share
+    inside = other.tiles > 1.0
+    near = _scaled(moved, outer.kind, where(inside, first, _next_share(one, late)), where(inside, _next_share(other, later), 1.0))
+    return _Class(of_class, _scaled(moved, outer.kind, first, second), near, share)
 
 
-def _overlapped(
-    sweeps: Quantity, mean: _Sweep, edged: _Sweep, outer: _Outers, moved: _Moves, stored: Quantity, fill: Quantity
-) -> Quantity:
+def _overlapped(sweeps: Quantity, mean: _Sweep, edged: _Sweep, outer: _Outers, moved: _Moves, fill: Quantity) -> Quantity:
     """Return cycles between the first tile's load and the last tile's store, with two slots a buffer: see `tiled_cost`."""
-    alike = sweeps * _all_slots(mean, moved) + _at_the_ends(mean, moved, mean, moved, stored, fill)
+    same = _Class(mean, moved, moved, mean.tiles * 0.0 + 1.0)
+    alike = sweeps * _all_slots(mean, moved, moved) + _at_the_ends(same, same, fill)
     total = alike * 0.0
     for number in range(4):
-        sweep, moves, share = _of_class(edged, moved, outer, (number % 2 * 1.0, number // 2 * 1.0))
-        total = total + share * _all_slots(sweep, moves)
-    first, first_moved, _ = _of_class(edged, moved, outer, (0.0, 0.0))
-    last, last_moved, _ = _of_class(edged, moved, outer, (1.0, 1.0))
-    apart = sweeps * total + _at_the_ends(first, first_moved, last, last_moved, stored, fill)
-    return where(sweeps * mean.tiles <= 2.0, apart, maximum(alike, apart))
+        one = _of_class(edged, moved, outer, (number % 2 * 1.0, number // 2 * 1.0))
+        total = total + one.share * _all_slots(one.sweep, one.moved, one.beside)
+    first, last = _of_class(edged, moved, outer, (0.0, 0.0)), _of_class(edged, moved, outer, (1.0, 1.0))
+    apart = sweeps * total + _at_the_ends(first, last, fill)
+    return where(sweeps * mean.tiles <= 3.0, apart, maximum(alike, apart))
 
 
-def _requests(layer: Layer, visits: _Visits, traffic: Traffic, memory: Memory) -> Quantity:
+class _Requests(NamedTuple):
+    """Requests of transfers: of all loads and stores, and of the first tile's load and the last one's store among them."""
+
+    loads: Quantity
+    stores: Quantity
+    first: Quantity
+    last: Quantity
+
+
+def _requests(layer: Layer, visits: _Visits, traffic: Traffic, memory: Memory, first: Bytes, last: Bytes) -> _Requests:
     """Return the requests of all transfers, each tile's bytes, as a mean, in whole ones."""
-    fetched = layer.n * where(memory.reuse > 0.0, visits.inputs, visits.steps)
-    count = fetched * ceil_divide(traffic.input_words / fetched, memory.burst)
-    fetched = layer.n * where(memory.reuse > 0.0, visits.weights, visits.steps)
-    count = count + fetched * ceil_divide(traffic.weight_words / fetched, memory.burst)
+    inputs = layer.n * where(memory.reuse > 0.0, visits.inputs, visits.steps)
+    weights = layer.n * where(memory.reuse > 0.0, visits.weights, visits.steps)
     results, returned = layer.n * visits.apart, maximum(layer.n * (visits.outputs - visits.apart), 1.0)
-    count = count + results * ceil_divide((traffic.written - traffic.partial) / results, memory.burst)
-    return count + 2.0 * returned * ceil_divide(traffic.partial / returned, memory.burst)
+    sums = returned * ceil_divide(traffic.partial / returned, memory.burst)
+    return _Requests(
+        inputs * ceil_divide(traffic.input_words / inputs, memory.burst)
+        + weights * ceil_divide(traffic.weight_words / weights, memory.burst)
+        + sums,
+        results * ceil_divide((traffic.written - traffic.partial) / results, memory.burst) + sums,
+        ceil_divide(first, memory.burst),
+        ceil_divide(last, memory.burst),
+    )
 
 
 def tiled_cost(
@@ -748,21 +784,26 @@ def tiled_cost(
     visits = _count_visits(layer, tile, order)
     traffic = _traffic(layer, tile, order, buffers, memory, visits)
     rate = transfer_rate(memory)
+    first, last = first_bytes(layer, tile, buffers, memory), last_bytes(layer, tile, array, buffers, memory, dataflow)
     load = (traffic.read + traffic.weight_words * (1.0 / memory.weight_rate - 1.0)) / rate
     store = traffic.written / rate
-    compute = array_cycles(layer, tile, array, dataflow) + memory.issue * _requests(layer, visits, traffic, memory)
-    steps, setup = traffic.steps, memory.beside * memory.start
-    stores = layer.n * where(memory.spill > 0.0, visits.outputs, visits.apart)
-    apart = compute + load + store + memory.latency * (steps + stores) + array.fill + setup * steps
-    mean = _Sweep(visits.steps / visits.stays, compute / steps, memory.latency, setup, 1.0, 1.0, 1.0, 1.0, 0.0)
+    busy = array_cycles(layer, tile, array, dataflow)
+    asked = _requests(layer, visits, traffic, memory, first, last)
+    steps, stores = traffic.steps, layer.n * where(memory.spill > 0.0, visits.outputs, visits.apart)
+    apart = busy + maximum(load, memory.issue * asked.loads) + maximum(store, memory.issue * asked.stores)
+    apart = apart + memory.latency * (steps + stores) + array.fill + memory.start * steps
+    ends = maximum(first / rate, memory.issue * asked.first) + maximum(last / rate, memory.issue * asked.last)
+    between = busy + memory.issue * maximum(asked.loads + asked.stores - asked.first - asked.last, 0.0)
+    setup = memory.beside * (memory.start + memory.latency)
+    latency = memory.latency * (1.0 - memory.beside)
+    mean = _Sweep(visits.steps / visits.stays, between / steps, latency, setup, 1.0, 1.0, 1.0, 1.0, 0.0)
     edged = _with_edge(layer, tile, order, array, dataflow, mean)
     outer, moved = _outers(layer, tile, array, dataflow, visits), _mean_moves(layer, visits, traffic, tile, buffers, memory)
-    stored = last_bytes(layer, tile, array, buffers, memory, dataflow) / rate
-    ends = first_bytes(layer, tile, buffers, memory) / rate + stored + 2.0 * memory.latency + setup
-    together = ends + _overlapped(layer.n * visits.stays, mean, edged, outer, moved, stored, array.fill)
-    busy = load + store + 2.0 * memory.latency + setup * steps
-    body = where(buffers.double > 1.0, minimum(maximum(together, busy), apart), apart)
-    body = body + (memory.start - setup) * steps
+    together = ends + _overlapped(layer.n * visits.stays, mean, edged, outer, moved, array.fill)
+    together = maximum(together + memory.beside * memory.start, load + store + memory.beside * memory.start * steps)
+    together = together + 2.0 * memory.latency + (1.0 - memory.beside) * memory.start * steps
+    body = where(buffers.double > 1.0, minimum(together, apart), apart)
+    compute = busy + memory.issue * (asked.loads + asked.stores)
     scratchpad, accumulator = held_bytes(layer, tile, buffers)
     fits = where(scratchpad <= buffers.scratchpad, where(accumulator <= buffers.accumulator, 1.0, 0.0), 0.0)
     return TiledCost(

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from ridgeline.costs.access import AccessEnergy
 from ridgeline.costs.components import element_energy, is_modelled, powered
-from ridgeline.costs.tiled import Array, Buffers, Memory
+from ridgeline.costs.tiled import Array, Buffers, Memory, transfer_rate
 from ridgeline.errors import InputError
+from ridgeline.mapping.capacity import further_tier
 from ridgeline.mapping.dataflow import TEMPORAL, TILED, check_dataflow, lanes_as_array
-from ridgeline.quantities import Bytes, Count, Hertz, Joules, Seconds
+from ridgeline.quantities import Bytes, Count, Fraction, Hertz, Joules, Seconds
 from ridgeline.results import Tiling
 from ridgeline.specs.chip import Chip, MemoryLevel
 from ridgeline.specs.number_format import FORMATS, NumberFormat
@@ -40,7 +41,9 @@ def array_machine(
     Needed are a clock, an array of rows and columns with a dataflow that is tiled (or a temporal unit, which is one without skew,
     beside memories that software manages), and on-chip memory: a scratchpad or buffer for inputs and weights, and an
     accumulator for sums (one memory for all is halved). Of several arrays each has an equal share of
-    on-chip memory and of the bandwidth to main memory. Raises `InputError` for what is missing.
+    on-chip memory and of the bandwidth to main memory. One array may stand behind caches: what is still there is then a matter of
+    reuse distance. Transfers that the cores issue take the array's time, `transfer.issue` a request. Raises `InputError` for what
+    is missing.
     """
     unit = chip.matrix_unit
     chosen = dataflow or unit.kind
@@ -55,15 +58,15 @@ def array_machine(
         raise InputError(
             f"{chip.name}: an array of {' × '.join(map(str, unit.shape)) or 'no'} elements computes nothing: rows and columns"
         )
-    rows, columns, flow = lanes_as_array(unit) if lanes else (unit.shape[0], unit.shape[1], chosen)
+    rows, columns, depth, flow = lanes_as_array(unit) if lanes else (unit.shape[0], unit.shape[1], 1, chosen)
     arrays = chip.cores.count * (1 if unit.count is None else unit.count)
     if arrays != 1:
         _check_several(chip, arrays)
     accumulate = FORMATS[FORMATS[compute].accumulate]
-    clock = _step_rate(chip, chip.cores.clock, compute, arrays * rows * columns)
+    clock = _step_rate(chip, chip.cores.clock, compute, arrays * rows * columns * depth)
     array = _array(chip, clock, flow)
     return ArrayMachine(
-        array=array._replace(rows=float(rows), columns=float(columns), preload=0.0, fill=0.0) if lanes else array,
+        array=_as_lanes(array, rows, columns, depth) if lanes else array,
         buffers=_buffers(chip, inputs, weights, accumulate, arrays),
         memory=_memory(chip, clock, arrays),
         energy=access_energy(chip, compute),
@@ -72,6 +75,10 @@ def array_machine(
         arrays=float(arrays),
         skewed=not lanes,
     )
+
+
+def _as_lanes(array: Array, rows: Count, columns: Count, depth: Count) -> Array:
+    return array._replace(rows=float(rows), columns=float(columns), depth=float(depth), preload=0.0, fill=0.0, serial=0.0)
 
 
 def _caches(chip: Chip) -> list[str]:
@@ -100,6 +107,7 @@ def _step_rate(chip: Chip, clock: Hertz, compute: str, elements: Count) -> Hertz
 
 def _array(chip: Chip, clock: Hertz, dataflow: str) -> Array:
     fed, shape = chip.matrix_unit.instructions, chip.matrix_unit.shape
+    fill = float(2 * shape[0] + shape[1] - 2 if dataflow != "output-stationary" else shape[0] + shape[1] - 2)
     return Array(
         rows=float(shape[0]),
         columns=float(shape[1]),
@@ -108,7 +116,8 @@ def _array(chip: Chip, clock: Hertz, dataflow: str) -> Array:
         preload=float(shape[0]) if fed.preload is None and chip.matrix_unit.preload else _cycles(fed.preload, clock),
         issue=_cycles(fed.issue, clock),
         gap=_cycles(fed.gap, clock),
-        fill=float(2 * shape[0] + shape[1] - 2 if dataflow != "output-stationary" else shape[0] + shape[1] - 2),
+        fill=fill if chip.matrix_unit.preload else 0.0,
+        serial=0.0 if chip.matrix_unit.preload else fill,
     )
 
 
@@ -154,7 +163,37 @@ def _memory(chip: Chip, clock: Hertz, arrays: Count) -> Memory:
         start=_cycles(transfer.cost_per_tile, clock),
         reuse=1.0 if transfer.keeps_tiles else 0.0,
         spill=1.0 if transfer.spills else 0.0,
+        issue=_cycles(transfer.issue, clock) if transfer.engine == "cores" else 0.0,
+        beside=1.0 if transfer.managed_by == "host" else 0.0,
+        cached=1.0 if _behind_cache(chip) else 0.0,
     )
+
+
+def _behind_cache(chip: Chip) -> bool:
+    """Say whether caches are all that holds operands on the chip."""
+    outer = chip.main_memory.name
+    held = [level for level in chip.memory if level.role in ("scratchpad", "buffer", "cache") and level.name != outer]
+    return all(level.managed_by == "cache" for level in held)
+
+
+def weights_from_further_tier(machine: ArrayMachine, chip: Chip, share: Fraction = 1.0) -> ArrayMachine:
+    """Return the machine with a share of the weights (or the KV cache, which lies in their place) read from the further tier.
+
+        cycles of weights = bytes · (share / tier + (1 − share) / main)     tier = min(bandwidth, in_flight · burst / latency)
+
+    One engine serves both memories, a transfer after the other, each at the rate of the memory that it comes from: a serial path.
+    Raises `InputError` for a chip without a further tier.
+    """
+    tier = further_tier(chip)
+    if tier is None:
+        raise InputError(f"{chip.name} has no further-tier memory with a capacity and a bandwidth")
+    main, path = transfer_rate(machine.memory), machine.memory
+    wide = path._replace(
+        bytes_per_cycle=tier.bandwidth / machine.clock / machine.arrays,
+        latency=path.latency if tier.latency is None else tier.latency * machine.clock,
+    )
+    slower = max(main / transfer_rate(wide), 1.0)
+    return machine._replace(memory=path._replace(weight_rate=1.0 / (share * slower + 1.0 - share)))
 
 
 def access_energy(chip: Chip, compute: str) -> AccessEnergy | None:

@@ -53,26 +53,29 @@ def array_cost(
     return systolic.temporal(m=m, n=n, k=k, rows=rows, columns=columns, depth=depth)
 
 
-def lanes_as_array(unit: MatrixUnit) -> tuple[int, int, str]:
-    """Return the rows, columns and dataflow of the array that a temporal unit equals, operands handed to all its elements at once.
+def lanes_as_array(unit: MatrixUnit) -> tuple[int, int, int, str]:
+    """Return rows, columns, depth and dataflow of the array that a temporal unit equals, operands handed to all elements at once.
 
-    A unit takes rows × depth by depth × columns a cycle. One deep, its sums stay while inputs and weights come: output-stationary
-    rows × columns. One row high, its weights may stay while vectors of inputs come: weight-stationary depth × columns. Either way a
-    product takes ⌈m/rows⌉·⌈n/columns⌉·⌈k/depth⌉ cycles, as `costs.systolic.temporal` counts, without skew, load or drain.
+    A unit takes rows × depth by depth × columns a cycle. Its sums stay while inputs and weights come, `depth` of each at a time:
+    output-stationary rows × columns. One row high and deep, its weights may stay while vectors of inputs come: weight-stationary
+    depth × columns. Either way a product takes ⌈m/rows⌉·⌈n/columns⌉·⌈k/depth⌉ cycles, as `costs.systolic.temporal` counts, without
+    skew, load or drain.
 
     >>> lanes_as_array(MatrixUnit(kind="simd", shape=(4, 16)))
-    (4, 16, 'output-stationary')
+    (4, 16, 1, 'output-stationary')
+    >>> lanes_as_array(MatrixUnit(kind="dot-product", shape=(8, 4, 16)))
+    (8, 4, 16, 'output-stationary')
     >>> lanes_as_array(MatrixUnit(kind="dot-product", shape=(1, 32, 64)))
-    (64, 32, 'weight-stationary')
+    (64, 32, 1, 'weight-stationary')
     """
     rows, columns, depth = (*unit.shape, 1, 1, 1)[:3] if len(unit.shape) > 1 else (0, 0, 0)
     if min(rows, columns, depth) < 1:
         raise InputError(
             f"a unit of {' × '.join(map(str, unit.shape)) or 'no'} lanes computes nothing: give rows and columns above 0"
         )
-    if rows > 1 and depth > 1:
-        raise InputError(f"a {unit.kind} unit of {rows} × {columns} × {depth} is not tiled: give it one row, or a depth of 1")
-    return (rows, columns, "output-stationary") if depth == 1 else (depth, columns, "weight-stationary")
+    if rows == 1 and depth > 1:
+        return depth, columns, 1, "weight-stationary"
+    return rows, columns, depth, "output-stationary"
 
 
 def check_dataflow(unit: MatrixUnit, dataflow: str) -> None:

@@ -33,7 +33,8 @@ from ridgeline.specs.family import Family
 SPLITS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0)
 _STEP = 32.0  # k is walked in steps of so many
 _LEAST_DEPTH = 256.0  # of a part of a product that is split along k
-_TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 64), (32, 64))  # where a chip's file gives none
+# Where a chip's file gives none: from the tiles of small cores to those of a few large arrays with megabytes beside them.
+_TILES = ((2048, 2048), (1024, 1024), (512, 512), (256, 128), (128, 128), (128, 64), (64, 64), (32, 64))
 
 
 class Engine(NamedTuple):
@@ -50,6 +51,7 @@ class Engine(NamedTuple):
     core_bandwidth: BytesPerSecond  # that one core can draw: bytes in flight over latency
     cache: Bytes  # of the last level that keeps what a loop comes back to
     cache_bandwidth: BytesPerSecond
+    feed: BytesPerSecond  # of that cache into all cores; infinite where unknown, so that it never binds
     local: Bytes  # memory of a core
     power: Watts
     flop_energy: JoulesPerFlop
@@ -103,6 +105,7 @@ def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> 
     bandwidth = main.bandwidth * family.bandwidth * (1.0 - ecc)
     lanes = chip.vector_unit.rate.get("fp32", chip.vector_unit.rate.get("bf16", rate))
     energy = family.energy.get(_WIDTH_CLASS.get(format, format), chip.matrix_unit.energy.get(format))
+    latency = _known(main.latency, _LATENCY)
     local = {one.role: one.capacity for one in chip.memory if one.shared_by == "core"}
     return Engine(
         cores=chip.cores.count,
@@ -112,16 +115,19 @@ def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> 
         lanes=lanes,
         special=chip.vector_unit.rate.get("exponential", lanes) * family.special,
         bandwidth=bandwidth,
-        latency=main.latency or _LATENCY,
+        latency=latency,
         core_bandwidth=maximum(  # all cores together can always draw the memory's bandwidth
-            family.in_flight * (local.get("scratchpad") or _LOCAL) / (main.latency or _LATENCY), bandwidth / chip.cores.count
+            family.in_flight * _known(local.get("scratchpad"), _LOCAL) / latency, bandwidth / chip.cores.count
         ),
-        cache=0.0 if cache is None else cache.capacity * family.cache_keeps,
+        cache=(_LOCAL if cache is None else cache.capacity) * family.cache_keeps,
         cache_bandwidth=bandwidth if cache is None or cache.bandwidth is None else cache.bandwidth * family.cache,
-        local=local.get("cache", local.get("scratchpad")) or _LOCAL,  # where L1 and scratchpad are one, the file has the scratchpad
-        power=(chip.package.power or float("inf")) * family.power_share,
-        flop_energy=energy or 0.0,
-        byte_energy=main.energy or 0.0,
+        feed=float("inf") if cache is None or cache.bandwidth is None else cache.bandwidth * family.cache,
+        local=_known(
+            local.get("cache", local.get("scratchpad")), _LOCAL
+        ),  # where L1 and scratchpad are one, the file has the scratchpad
+        power=_known(chip.package.power, float("inf")) * family.power_share,
+        flop_energy=_known(energy, 0.0),
+        byte_energy=_known(main.energy, 0.0),
         lane_energy=chip.vector_unit.energy.get("fp32", chip.matrix_unit.energy.get("fp32", 0.0)),
     )
 
@@ -139,9 +145,16 @@ _LATENCY = 500e-9  # of main memory, where a chip's file gives none
 _LOCAL = 64 * 1024.0
 
 
+def _known(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
+
+
 def _last_cache(chip: Chip) -> Any:
-    caches = [one for one in chip.memory if one.shared_by == "chip" and one.role in ("cache", "buffer", "scratchpad")]
-    return caches[-1] if caches else None
+    """Return the last level on the chip that keeps operands: a shared one, else the cores' own together."""
+    kinds = ("cache", "buffer", "scratchpad")
+    shared = [one for one in chip.memory if one.shared_by == "chip" and one.role in kinds]
+    own = [chip.whole(one) for one in chip.memory if one.shared_by == "core" and one.role in kinds]
+    return next((one for one in reversed(shared or own) if one.capacity is not None), None)
 
 
 def _rate(chip: Chip, format: str) -> tuple[FlopsPerSecond, bool]:
@@ -202,7 +215,7 @@ def _tile(machine: Engine, family: Family, shape: Shape, method: Method, choice:
     depth = ceil_divide(shape.k / split, _STEP) * _STEP
     core, lanes = machine.rate / machine.cores, machine.lanes / machine.cores
     time = tile_time(rows=rows, columns=columns, depth=depth, rate=core, loss=family.tile_loss)
-    feed = (rows * shape.left + columns * shape.right) * depth / family.shared_reads / (machine.cache_bandwidth / machine.cores)
+    feed = (rows * shape.left + columns * shape.right) * depth / family.shared_reads / (machine.feed / machine.cores)
     time = maximum(time, feed)
     if method.block:
         time = maximum(time, 2.0 * rows * columns * depth / method.block / lanes)

@@ -70,7 +70,7 @@ def _decode(machine: Engine, family: Family, shape: AttentionShape, method: Atte
     cache = 2.0 * shape.batch * shape.kv_heads * shape.kv_len * shape.head_size * shape.cache_bytes
     found = resident_share(footprint=cache, capacity=machine.cache) if method.resident else 0.0 * cache
     drawn = minimum(blocks, machine.cores) * machine.core_bandwidth
-    memory = cache * (1.0 - found) / minimum(machine.bandwidth, drawn) + cache * found / minimum(
+    memory = cache * (1.0 - found) / minimum(family.paged * machine.bandwidth, drawn) + cache * found / minimum(
         machine.cache_bandwidth, 2.0 * drawn
     )
     again = (packed - 1.0) * cache / minimum(machine.cache_bandwidth, 2.0 * drawn)  # by the other blocks of the same keys

@@ -129,12 +129,12 @@ def least_cycles(
         first load at least (ends + spread/x)/rate, where spread/x + start·n·steps·x is least at the root of their ratio
         slots    first load + max(C/run, (moving/run + staying)/rate)·(1 − 1/changing)
                  + max(C, moving/rate)·(1 − 1/run)·(1 − 1/(n·steps·x − changing))       changing = n·steps·x/run
-                 + C/n·min(2/(most steps·most), 1)
+                 + C/n·min(3/2/(most steps·most), 1)
         single   C + L + fill + start·n·steps·x + latency·(n·steps·x + 1)
 
-    `uneven` bytes, results where sums never leave and weights that come once, move in few steps and are left out of the slots. A slot is no shorter than its
-    compute or its transfer (`tiled_cost`), at an end than its compute. With more
-    trips bytes grow, and as `run` grows so do slots: C + staying − (C − moving)/run where neither kind of slot has one bound.
+    `uneven` bytes, results where sums never leave and weights that come once, move in few steps and are left out of the slots. A
+    slot is no shorter than its compute or its transfer (`tiled_cost`), at an end than its compute. With more trips bytes grow, and
+    as `run` grows so do slots: C + staying − (C − moving)/run where neither kind of slot has one bound.
     """
     memory, rate, tiles = problem.memory, problem.rate, node.steps * problem.layer.n * fewest
     moved, started, exposed = (moving + staying) / rate, memory.start * tiles, compute + problem.array.fill
@@ -145,7 +145,7 @@ def least_cycles(
     moving -= uneven
     slots = max(compute * share, (moving * share + staying) / rate) * (1.0 - 1.0 / changing)
     slots += max(compute, moving / rate) * (1.0 - share) * (1.0 - 1.0 / ordinary)
-    slots += compute / problem.layer.n * min(2.0 / (node.most_steps * most), 1.0)
+    slots += compute / problem.layer.n * min(1.5 / (node.most_steps * most), 1.0)
     each, spread, x = memory.start * node.steps * problem.layer.n, node.spread / rate, most
     if memory.beside > 0.0:
         return max(max(exposed, slots) + node.ends / rate + spread / x + memory.start, moved + started) + 2.0 * memory.latency

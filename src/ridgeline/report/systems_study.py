@@ -46,7 +46,7 @@ def systems_picture() -> PanelPicture:
             title="DeepSeek-V3 on 16 chips, batch 128, context 2048",
         ),
     )
-    return PanelPicture("Decode on DGX H100", "time by the resource that binds each operation", panels, columns=2)
+    return PanelPicture("Decode on DGX H100", "time by the resource that binds each operation", panels)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ counts as 100 %; rows that are suspect are shown by the command and not scored.
 
 A CSV, one measurement a row. Always: `id`, `chip` (a catalogue name or alias), `metric`, `value`, `unit` (s, ms, us, W, mW, J,
 tokens/s, TFLOP/s, GB/s …). By kind: products `op,b,m,n,k,dtype`; vector kernels `op,m,n,dtype`; attention `op=attention,batch,
-q_len,kv_len,n_heads,n_kv_heads,head_dim,causal,dtype,kv_dtype`, where `kv_len` counts the new tokens. `framework` and `kernel` choose
-the software stack (`catalogue/stacks/*.toml`). A row that cannot be read is named by file and line, and the rest are predicted.
+q_len,kv_len,n_heads,n_kv_heads,head_dim,causal,dtype,kv_dtype`, where `kv_len` counts the new tokens. `framework` and
+`kernel` choose the software stack (`catalogue/stacks/*.toml`). A row that cannot be read is named by file and line, and the rest
+are predicted.
 
 ## Errors by dataset and slice
 
@@ -54,8 +55,8 @@ _MISSING = """
 - **Vector kernels below 20 us** are the framework's fixed time, not the chip's: each operation has its own.
 - **Decode attention where the library does not split.** FlashAttention 3 leaves groups of exactly 32 query heads unsplit, 2 to 30
   times slower than groups of 64; a fact of one heuristic, not modelled.
-- **fp8 attention on Ada** runs slower than bf16 in one library (a fifth of the half-precision peak, 256-wide heads worst): the kernel
-  converts in the loop; the model takes it at the half-precision rate.
+- **fp8 attention on Ada** runs slower than bf16 in one library (a fifth of the half-precision peak, 256-wide heads worst): the
+  kernel converts in the loop; the model takes it at the half-precision rate.
 - **Half-precision normalisations on AMD** run at a fifth of the bandwidth in the one library measured.
 """
 

@@ -118,12 +118,14 @@ class Fetching:
     """What the engine does with tiles: width of the bus in bytes, and which tiles stay.
 
     A row of a tile (the channels of one pixel or of one filter tap) takes whole words of the bus. Without `keeps_tiles` every step
-    fetches both operands anew; without `spills` sums stay in the accumulator until they are complete, whatever the order.
+    fetches both operands anew; without `spills` sums stay in the accumulator until they are complete, whatever the order. With a
+    `cache` of so many bytes, operand tiles stay until the least recently used has to make room.
     """
 
     word: float = 0
     keeps_tiles: bool = True
     spills: bool = True
+    cache: float | None = None
 
     def moved(self, rows: int, row: float) -> float:
         """Return the bytes that rows of a tile take on the bus.
@@ -170,7 +172,7 @@ class _Walk:
 
     def steps(self) -> Iterator[Step]:
         """Yield one step a tile; whether a step ends its output tile's stay is known when the next tile is."""
-        resident: dict[str, Any] = {}
+        resident: dict[Any, Any] = {}
         moving = [letter for letter in self.nest.order if len(self.nest.tiles(letter)) > 1]
         waiting: Step | None = None
         last: Visit | None = None
@@ -193,7 +195,7 @@ class _Walk:
         if waiting is not None and last is not None:
             yield self._close(waiting, last)
 
-    def _loads(self, resident: dict[str, Any], visit: Visit) -> tuple[float, ...]:
+    def _loads(self, resident: dict[Any, Any], visit: Visit) -> tuple[float, ...]:
         """Return bytes on the bus of the operand tiles that are not resident, and make them so."""
         across, along = self.nest.window(visit.p, visit.r), self.nest.window(visit.q, visit.s)
         loads: list[float] = []
@@ -207,13 +209,25 @@ class _Walk:
                 self.element.weight,
             ),
         ):
-            if self.fetching.keeps_tiles and resident.get(tensor) == tile:
+            if self._is_there(resident, tensor, tile, rows * len(channels) * element):
                 loads.append(0)
                 continue
-            resident[tensor] = tile
             self.read[tensor] += rows * len(channels) * element
             loads.append(self.fetching.moved(rows, len(channels) * element))
         return tuple(loads)
+
+    def _is_there(self, resident: dict[Any, Any], tensor: str, tile: Any, size: float) -> bool:
+        """Say whether a tile need not be fetched, and note that it is used now."""
+        capacity = self.fetching.cache
+        if capacity is None:
+            found = self.fetching.keeps_tiles and resident.get(tensor) == tile
+            resident[tensor] = tile
+            return found
+        found = resident.pop((tensor, tile), None) is not None
+        resident[tensor, tile] = size  # the last of the dictionary is the one used last
+        while sum(resident.values()) > capacity and len(resident) > 1:
+            del resident[next(iter(resident))]
+        return found
 
     def _close(self, step: Step, visit: Visit) -> Step:
         """End an output tile's stay: finished by the vector unit and stored, or its partial sums stored."""
@@ -235,9 +249,9 @@ class _Walk:
         if self.queue is None:
             cycles, filled = count * folds * timing.period, timing.first - timing.period
             return cycles + (filled if self.tiles == 0 else 0)
-        rows, vectors = _streams(lengths, self.array)
+        rows, vectors = _streams(lengths, self.array, self.queue.depth)
         stepped = queue_cycles(self.queue, blocks=count * folds, rows=rows, vectors=vectors)
-        return ceil(stepped) + (timing.first - stream if self.tiles == 0 and self.queue.skewed else 0)
+        return ceil(stepped) + (timing.first - stream if self.tiles == 0 and self.queue.skewed and not self.queue.serial else 0)
 
 
 def _output(visit: Visit) -> tuple[Any, ...]:
@@ -263,11 +277,11 @@ def array_products(lengths: Sizes, array: SystolicArray) -> tuple[int, tuple[int
     return r * s, (p * q, k, c)
 
 
-def _streams(lengths: Sizes, array: SystolicArray) -> tuple[int, int]:
+def _streams(lengths: Sizes, array: SystolicArray, depth: int) -> tuple[int, int]:
     """Return in how many streams, each begun by an instruction of its own, and of how many vectors a block of a tile is used."""
     k, c, p, q, r, s = lengths
     if array.dataflow == "output-stationary":
-        return r * s, c
+        return r * s, -(-c // depth)
     return (1, k) if array.dataflow == "input-stationary" else (q, p)
 
 

@@ -13,7 +13,8 @@ class InstructionQueue:
     """How instructions reach an array: vectors of the longest one, and times in cycles.
 
     An instruction streams at most `stream` vectors past the block that stands in the array and lasts at least `least` cycles; the
-    first of a block lasts at least `preload`, because the block after it enters meanwhile. Instructions enter the queue `issue`
+    first of a block lasts at least `preload`, because the block after it enters meanwhile, or begins `serial` later where the block
+    enters by itself. An element takes `depth` products of a vector's sum a cycle. Instructions enter the queue `issue`
     cycles apart and are executed in order, with `gap` cycles from the end of one to the start of the next.
 
     >>> InstructionQueue(stream=16, least=4.0).pieces(40)
@@ -26,12 +27,14 @@ class InstructionQueue:
     issue: float = 0.0
     gap: float = 0.0
     skewed: bool = True
+    serial: float = 0.0
+    depth: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that no queue has."""
         if self.stream < 1:
             raise InputError(f"an instruction streams at least 1 vector, not {self.stream!r}")
-        for name in ("least", "preload", "issue", "gap"):
+        for name in ("least", "preload", "issue", "gap", "serial"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} of an instruction queue must be 0 cycles or more, not {getattr(self, name)!r}")
 
@@ -57,7 +60,7 @@ def queue_cycles(queue: InstructionQueue, *, blocks: int, rows: int, vectors: in
     51.0
     """
     lengths = np.tile(np.maximum(np.array(queue.pieces(vectors), dtype=float), queue.least), rows)
-    lengths[0] = max(lengths[0], queue.preload)
+    lengths[0] = max(lengths[0], queue.preload) + queue.serial
     ends = lengths + queue.gap
     before = np.concatenate([[0.0], np.cumsum(ends)])
     waited = np.max(queue.issue * np.arange(len(ends)) - before[:-1])  # of the last instruction of the first block, at the most

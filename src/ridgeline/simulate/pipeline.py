@@ -52,11 +52,14 @@ class Pipeline:
     """Units and buffers: bandwidth in bytes a cycle, times in cycles, burst in bytes.
 
     `load_slots` are buffers for tiles of each tensor (1: single, 2: double), `output_slots` for output tiles. A transfer is issued
-    (`issue` cycles of the DMA engine, of one host that serves all engines, or taken from the array), then waits `latency`
+    (`issue` cycles of the DMA engine, of one host that serves all engines, or taken from the array; with `issue_bytes`, as many for
+    every so many bytes of it, the first of which come while the others are asked for), then waits `latency`
     cycles and occupies the data path for its bytes, rounded up to bursts; `in_flight` transfers may be between issue and end
     (1: a blocking engine). With a `request` size in bytes a transfer is that many bytes at a time, `requests` of which are under
     way, each for `latency` cycles; otherwise only the bandwidth limits the data path. The engine is set up for each step that
-    loads anything: `start` cycles after its transfers before that have ended, because they use what is set. Stores go through the
+    loads anything: `start` cycles after its transfers before that have ended, because they use what is set; a host that issues does
+    that. The array is set up for each step too: `array_start` cycles after the step before. `rates` are the shares of the bandwidth
+    that the tensors of `loads` come at, where they come from a slower memory. Stores go through the
     engine of the loads, before waiting loads, or have an engine and a data path of their own (`separate_store`). A pipeline that
     is not `asynchronous` ends a step before it begins the next.
     """
@@ -64,7 +67,7 @@ class Pipeline:
     bandwidth: float
     latency: int = 0
     burst: int = 1
-    issue: int = 0
+    issue: float = 0
     start: int = 0
     issued_by: Issuer = "dma"
     in_flight: int = 1
@@ -74,6 +77,9 @@ class Pipeline:
     asynchronous: bool = True
     request: float | None = None
     requests: int = 1
+    issue_bytes: float | None = None
+    array_start: int = 0
+    rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that no pipeline has."""
@@ -81,9 +87,14 @@ class Pipeline:
             raise InputError(f"bandwidth of a pipeline must be positive (bytes a cycle), not {self.bandwidth!r}")
         if self.request is not None and not self.request > 0:
             raise InputError(f"a request of a pipeline must be of more than 0 bytes, not {self.request!r}")
+        if not self.issue >= 0:
+            raise InputError(f"issue of a pipeline must be 0 cycles or more, not {self.issue!r}")
+        for rate in self.rates:
+            if not 0 < rate <= 1:
+                raise InputError(f"a tensor comes at a share of the bandwidth above 0 and at most 1, not {rate!r}")
         least_of = {
             "latency": 0,
-            "issue": 0,
+            "array_start": 0,
             "start": 0,
             "burst": 1,
             "in_flight": 1,
@@ -115,7 +126,7 @@ class PipelineRun:
 
     `stalls` says what the array waited for, and with its busy cycles adds up to `cycles`: `load` (a tile or partial sums not yet
     there), `output` (no free output buffer), `synchronous` (the step before not ended), `issue` (transfers that the array
-    issues itself), `drain` (after its last step).
+    issues itself), `start` (its own set-up), `drain` (after its last step).
     """
 
     cycles: int
@@ -152,7 +163,7 @@ class _Simulation:
         self.loader = _Engine("load")
         self.storer = _Engine("store") if pipeline.separate_store else self.loader
         self.host_free = 0
-        self.cycles_of: dict[float, tuple[int, int]] = {}
+        self.cycles_of: dict[tuple[float, float], tuple[int, int]] = {}
         self.transfers, self.loaded_bytes, self.stored_bytes, self.moved_bytes = 0, 0.0, 0.0, 0
         # the step that is being loaded, and those whose transfers are issued
         self.index = self.begun = -1
@@ -166,8 +177,8 @@ class _Simulation:
         self.array_busy = self.array_start = self.array_free = self.array_cycles = self.taken = 0
         self.array_step: tuple[int, Step] | None = None
         self.computed = self.ended = self.freed = 0
-        self.ended_time = 0
-        self.stalls: dict[str, int] = dict.fromkeys(("load", "output", "synchronous", "issue", "drain"), 0)
+        self.ended_time = self.set_up = 0
+        self.stalls: dict[str, int] = dict.fromkeys(("load", "output", "synchronous", "issue", "start", "drain"), 0)
         self.vector_queue: deque[tuple[int, Step]] = deque()
         self.vector_step: tuple[int, Step] | None = None
         self.vector_start = self.vector_cycles = 0
@@ -176,6 +187,7 @@ class _Simulation:
 
     def run(self) -> PipelineRun:
         """Step from event to event until nothing is left to happen."""
+        self._set_up_array()
         self._dispatch()
         events = self.events
         while events:
@@ -279,7 +291,8 @@ class _Simulation:
         name = "" if self.spans is None else f"{self.tensors[tensor] if tensor >= 0 else 'partial sums'} of {self._name()}"
         first = self.index > self.begun
         self.begun = self.index
-        self._transfer(self.loader, size, _LOADED, self.index, name, self.pipeline.start if first else 0)
+        rate = self.pipeline.rates[tensor] if 0 <= tensor < len(self.pipeline.rates) else 1.0
+        self._transfer(self.loader, size, _LOADED, self.index, name, self.pipeline.start if first else 0, rate)
         return True
 
     def _slot(self, tensor: int) -> bool:
@@ -297,22 +310,26 @@ class _Simulation:
     def _name(self) -> str:
         return self.waiting[-1][1].name or f"step {self.index}"
 
-    def _transfer(self, engine: _Engine, size: float, kind: int, number: int, name: str, start: int = 0) -> None:
+    def _transfer(self, engine: _Engine, size: float, kind: int, number: int, name: str, start: int = 0, rate: float = 1.0) -> None:
         """Issue a transfer now; its end is known at once, because the data path serves in order."""
-        pipeline, issue = self.pipeline, self.pipeline.issue + start
-        if size not in self.cycles_of:
+        pipeline = self.pipeline
+        if (size, rate) not in self.cycles_of:
             if size < 0:
                 raise InputError(f"a transfer of {size} bytes in step {number}: bytes cannot be negative")
             moved = math.ceil(size / pipeline.burst) * pipeline.burst
-            self.cycles_of[size] = moved, math.ceil(pipeline.path_cycles(moved))
-        moved, cycles = self.cycles_of[size]
-        issued = (max(self.now, engine.path_free) if start else self.now) + issue
+            self.cycles_of[size, rate] = moved, math.ceil(pipeline.path_cycles(moved) / rate)
+        moved, cycles = self.cycles_of[size, rate]
+        pieces = math.ceil(size / pipeline.issue_bytes) if pipeline.issue_bytes else 1
+        issue = math.ceil(pipeline.issue * pieces) + start
+        begin = max(self.now, engine.path_free) if start else self.now
+        issued = begin + issue
         if pipeline.issued_by == "host":
-            issued = self.host_free = max(self.now, self.host_free) + issue
+            issued = self.host_free = max(begin, self.host_free) + issue
         elif pipeline.issued_by == "array" and issue:
             self._take_from_array(issue)
-        begin = max(issued + pipeline.latency, engine.path_free)
-        engine.path_free = end = begin + cycles
+        others = math.floor(pipeline.issue * (pieces - 1))
+        begin = max(issued - others + pipeline.latency, engine.path_free)
+        engine.path_free = end = max(begin + cycles, issued + pipeline.latency)
         engine.issue_free = issued
         engine.ends.append(end)
         engine.busy += cycles
@@ -338,10 +355,11 @@ class _Simulation:
         """Charge the array's idle time up to a cycle to what it waited for."""
         if until <= self.array_free:
             return
-        begin = self.array_free
+        begin = min(max(self.array_free, self.set_up), until)
+        self.stalls["start"] += begin - self.array_free
         if not self.pipeline.asynchronous:
-            begin = min(max(begin, self.ended_time), until)
-            self.stalls["synchronous"] += begin - self.array_free
+            idle, begin = begin, min(max(begin, self.ended_time), until)
+            self.stalls["synchronous"] += begin - idle
         pending, ready = self.arriving[0] if self.arriving else (0, 0)
         loaded = until if pending else min(max(ready, begin), until)
         self.stalls["load"] += loaded - begin
@@ -351,7 +369,7 @@ class _Simulation:
     def _try_array(self) -> None:
         """Start the next step, whose tiles are there, if its output has a buffer."""
         number, step, tile = self.waiting[0]
-        if tile - self.freed >= self.pipeline.output_slots or self.array_free > self.now:
+        if tile - self.freed >= self.pipeline.output_slots or max(self.array_free, self.set_up) > self.now:
             return
         if not self.pipeline.asynchronous and self.ended < number:
             return
@@ -360,6 +378,12 @@ class _Simulation:
         self.arriving.popleft()
         self.array_step, self.array_start = (number, step), self.now
         self._push(self.now + step.array, _ARRAY)
+
+    def _set_up_array(self) -> None:
+        """Begin to set up the array for its next step."""
+        if self.pipeline.array_start:
+            self.set_up = self.now + self.pipeline.array_start
+            self._push(self.set_up, _ISSUED)
 
     def _array_done(self) -> None:
         if self.taken:  # transfers that the array issued meanwhile
@@ -374,6 +398,8 @@ class _Simulation:
         self.array_free = self.now
         self.array_cycles += step.array
         self.computed += 1
+        if not self.exhausted or self.waiting:
+            self._set_up_array()
         if self.spans is not None and self.now > self.array_start:
             self.spans.append(Span("array", step.name or f"step {number}", self.array_start, self.now))
         if step.vector:

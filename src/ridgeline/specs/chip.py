@@ -85,7 +85,9 @@ class MatrixUnit(Spec):
     attached_to: str | None = None  # the memory level that the unit sits in, for compute in or near memory
     preload: bool = True  # weights of the next fold are loaded while this one computes
     gates_zeros: bool = False  # at an input of zero the weight is not read and the multiplier does not switch
-    network: Mapping[str, BytesPerSecond] = field(default_factory=dict[str, BytesPerSecond])  # into an array, by tensor; sums each way
+    network: Mapping[str, BytesPerSecond] = field(
+        default_factory=dict[str, BytesPerSecond]
+    )  # into an array, by tensor; sums each way
     instructions: Instructions = field(default_factory=Instructions)
     macs_per_cycle: Mapping[str, Count] = field(default_factory=dict[str, Count])  # per core
     rate: Mapping[str, FlopsPerSecond] = field(default_factory=dict[str, FlopsPerSecond])
@@ -127,7 +129,11 @@ class Transfer(Spec):
     burst: Bytes | None = None  # of a request at most
     word: Bytes | None = None  # width of the bus: a row of a tile takes whole words
     in_flight: Count | None = None  # requests under way at most
+    issue: Seconds | None = None  # of the cores' time for each request, where they issue transfers
     cost_per_tile: Seconds | None = None
+    managed_by: Literal["chip", "host"] = (
+        "chip"  # who pays it: array and engine both wait; or the host, before the tile's transfers
+    )
     keeps_tiles: bool = True  # a tile that did not change stays; otherwise every step fetches both operands anew
     run_length: bool = False  # activations cross the main memory in run-length code of their zeros
     spills: bool = True  # unfinished sums may leave the chip and come back

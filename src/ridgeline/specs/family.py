@@ -22,6 +22,7 @@ class Family(Spec):
     exposed: Fraction  # of the shorter of compute and memory that does not overlap with the longer
     stores: Fraction  # of a product's results whose way out its cores wait for, the next tile not yet begun
     bandwidth: Fraction  # of the datasheet's main-memory bandwidth that long streams reach
+    paged: Fraction  # of that bandwidth that attention reaches over a cache in pages
     inline_ecc: Fraction  # of that bandwidth lost where check bits lie in the same memory as the data
     inline_ecc_chips: tuple[str, ...] = ()  # chips whose memory is of that kind
     cache: Fraction  # of the last-level cache's bandwidth that operands resident in it are served at

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ridgeline.quantities import Bytes, Count, Seconds
+from ridgeline.quantities import Bytes, Count, Fraction, Seconds
 from ridgeline.specs.base import Spec
 
 
@@ -46,3 +46,10 @@ class Stack(Spec):
     computes_fp8_attention: bool = False  # on an fp8 cache without converting it
     overlaps_softmax: bool = False  # with the matrix unit
     graph: bool = False  # launched as a graph: no time between kernels
+    exchange_cycles: Count = 0  # clock cycles of a collective's kernel up to its first byte
+    exchange_step: Seconds = 0.0  # that its flags add to the latency of a link
+    exchange_fill: Seconds = 0.0  # of a ring's channels, before its links are full
+    link_share: Fraction = 1.0  # of the links' bandwidth that its kernels reach
+    low_latency_share: Fraction = 1.0  # of that where flags travel with the data
+    direct_limit: Bytes = 0.0  # of an all-reduce, up to which kernels read the memory of all others
+    direct_cycles: Count = 0  # clock cycles of such a kernel up to its first byte

@@ -22,7 +22,7 @@ def chip_at(chip: Chip, rule: Rule) -> tuple[Chip, tuple[str, ...]]:
       their cells and wires;
     - DRAM, further tiers, links, host and fixed times: as they are.
 
-    Raises `InputError` for a chip that computes beside banks of DRAM, whose node is unknown, or to which the rule cannot be applied.
+    Raises `InputError` for a chip that computes beside banks of DRAM, whose node is unknown, or to which the rule does not apply.
     """
     if chip.package.node is None:
         raise InputError(f"{chip.name} has no `package.node`")
@@ -50,7 +50,7 @@ def chip_at(chip: Chip, rule: Rule) -> tuple[Chip, tuple[str, ...]]:
 
 
 def _technology_at(chip: Chip, rule: Rule) -> Technology | None:
-    """Return the technology at the node under the scaling equations; other rules scaled the energies, and have no model of silicon."""
+    """Return the technology at the node under the scaling equations; other rules have no model of silicon."""
     if chip.technology is None or rule.name not in ("nominal", "equations"):
         return None
     return replace(chip.technology, node=rule.find(rule.target)[0])

@@ -214,10 +214,11 @@ def normalise(one: Accelerator, rule: Rule) -> Normalised:
     obstacle = _obstacle(one, rule)
     if obstacle:
         return Normalised(accelerator=one, rule=rule.name, reasons=(obstacle, *missing))
-    if _is_there(one.nodes[0], rule):
+    node = next(iter(one.nodes))
+    if _is_there(node, rule):
         return Normalised(accelerator=one, rule="as published", reasons=missing, **measured, notes=("published at this node",))
     try:
-        by = factors(rule, one.nodes[0])
+        by = factors(rule, node)
     except InputError as error:
         return Normalised(accelerator=one, rule=rule.name, reasons=(str(error), *missing))
     performance, efficiency = measured["performance"], measured["efficiency"]
@@ -234,11 +235,12 @@ def normalise(one: Accelerator, rule: Rule) -> Normalised:
 
 def _obstacle(one: Accelerator, rule: Rule) -> str:
     """Return why a rule cannot be applied to an accelerator; empty where it can."""
-    if not one.nodes:
+    node = next(iter(one.nodes), None)
+    if node is None:
         return "no process node is published"
     if len(one.nodes) > 1:
         return f"made in {' and '.join(f'{size * 1e9:g}' for size in one.nodes)} nm: no one factor brings both to a node"
-    if _is_there(one.nodes[0], rule):
+    if _is_there(node, rule):
         return ""
     if one.text("scales as") != "logic":
         return _SCALES.get(one.text("scales as"), _SCALES[""])
@@ -384,4 +386,4 @@ def shown(measure: str, value: float | None) -> str:
     """Return a figure as people read it; a dash where there is none."""
     if value is None:
         return "–"
-    return show(value, "OP/s" if measure == "performance" else "OP/J")
+    return show(value, "OP/s" if measure == "performance" else "OP/J", 4)

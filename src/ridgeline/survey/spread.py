@@ -1,7 +1,7 @@
 """A step on chips whose own level does not tell it all: too small for the model, fed by a host, or as wide as a wafer.
 
-One description for all of them, read from the chip's file: how many chips hold the model, what passes between them, what crosses the
-interface of a memory that computes, how fast weights enter an array, and how far operands travel on a wafer.
+One description for all of them, read from the chip's file: how many chips hold the model, what passes between them, what crosses
+the interface of a memory that computes, how fast weights enter an array, and how far operands travel on a wafer.
 """
 
 from collections.abc import Sequence
@@ -82,9 +82,9 @@ def spread(chip: Chip, model: Model | ConvolutionalModel, scenario: Scenario, pr
         time    Σ operations max(compute, vector, memories, weights into the array) / tensor
                 + all-reduces + sends between stages + crossings of the host's interface + paths over the wafer
 
-    Everything is at peak rates, and divides evenly over the chips. Chips with links work one after another (`serial`), or up to 64 of
-    them share each operation and join their results twice a layer. Chips under a host (near-memory) all work at once, each with
-    its own interface. Neglected: what a host computes, links' and hosts' waiting where files give no latency, imbalance.
+    Everything is at peak rates, and divides evenly over the chips. Chips with links work one after another (`serial`), or up to 64
+    of them share each operation and join their results twice a layer. Chips under a host (near-memory) all work at once, each
+    with its own interface. Neglected: what a host computes, links' and hosts' waiting where files give no latency, imbalance.
     """
     precision = with_stream(chip, precision)
     plain = step_operations(model, scenario, precision)
@@ -207,9 +207,7 @@ def _joined(step: _Step, link: Link, tensor: int) -> Seconds:
 
 def _sent(step: _Step, link: Link, tensor: int, stages: int) -> Seconds:
     """Time of passing the residual stream from stage to stage, each rank of a stage its share."""
-    one = collective.send_receive(
-        bytes=step.stream_bytes / tensor, hops=1.0, bandwidth=link.bandwidth, latency=link.latency or 0.0
-    )
+    one = collective.send_receive(bytes=step.stream_bytes / tensor, hops=1.0, bandwidth=link.bandwidth, latency=link.latency or 0.0)
     return (stages - 1) * one.time
 
 

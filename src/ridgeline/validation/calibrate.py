@@ -170,7 +170,7 @@ def fit(prepared: Prepared, constants: Constants, parameters: Sequence[Parameter
 
 # ---- what is fitted, and how it is judged -----------------------------------------------------------------------------------
 
-_SHARES = ("matrix", "lanes", "exposed", "stores", "bandwidth", "inline_ecc", "in_flight")
+_SHARES = ("matrix", "lanes", "exposed", "stores", "bandwidth", "paged", "inline_ecc", "in_flight")
 
 
 def _of_family(owner: str, *names: str) -> tuple[Parameter, ...]:
@@ -179,7 +179,7 @@ def _of_family(owner: str, *names: str) -> tuple[Parameter, ...]:
 
 PARAMETERS: tuple[Parameter, ...] = (
     *_of_family(
-        "nvidia", "lanes", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth", "inline_ecc", "in_flight"
+        "nvidia", "lanes", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth", "paged", "inline_ecc", "in_flight"
     ),
     *_of_family("nvidia-pascal", "bandwidth"),
     Parameter("family", "nvidia-ampere-ga10x", "energy", "half"),

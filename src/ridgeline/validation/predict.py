@@ -16,7 +16,7 @@ from ridgeline.quantities import Seconds
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.family import Family
 from ridgeline.specs.stack import Stack
-from ridgeline.validation import attentions, products, vectors
+from ridgeline.validation import attentions, exchanges, products, vectors
 from ridgeline.validation.group import Group, Times
 from ridgeline.validation.schema import RATES, Row, chip_of
 
@@ -29,6 +29,7 @@ class Kind:
     accepts: Callable[[Row], bool]
     predict: Callable[[Group], Times]
     grouped_by: tuple[str, ...] = ("dtype",)
+    framework: Callable[[Row], str] = lambda row: row.text("framework")  # by which its software stack is found
 
 
 KINDS: tuple[Kind, ...] = (
@@ -38,6 +39,13 @@ KINDS: tuple[Kind, ...] = (
         accepts=attentions.is_attention,
         predict=attentions.times,
         grouped_by=("phase", "dtype", "kv_dtype", "causal"),
+    ),
+    Kind(
+        name="exchange",
+        accepts=exchanges.is_exchange,
+        predict=exchanges.times,
+        grouped_by=("op", "n_chips", "gpus_per_node", "topology"),
+        framework=exchanges.library_of,
     ),
     Kind(name="vector", accepts=vectors.is_vector, predict=vectors.times, grouped_by=("dtype", "op", "gated")),
 )
@@ -91,7 +99,7 @@ def grouped(rows: Iterable[Row], constants: Constants) -> tuple[list[tuple[Kind,
     made: list[tuple[Kind, Group]] = []
     for key, members in groups.items():
         try:
-            made.append((kinds[key[0]], _group(members, constants)))
+            made.append((kinds[key[0]], _group(kinds[key[0]], members, constants)))
         except RidgelineError as error:
             refused += [Prediction(row, key[0], None, None, str(error)) for row in members]
     return made, refused
@@ -102,10 +110,10 @@ def _unsupported(row: Row) -> str:
     return f"{what} ({row.metric}, {row.unit}): no prediction of this kind of row"
 
 
-def _group(rows: Sequence[Row], constants: Constants) -> Group:
+def _group(kind: Kind, rows: Sequence[Row], constants: Constants) -> Group:
     chip: Chip = chip_of(rows[0].chip)
     family = found.family_of(chip.family, constants.families)
-    stack = found.stack_of(rows[0].text("framework"), rows[0].text("kernel"), chip.vendor, chip.family, constants.stacks)
+    stack = found.stack_of(kind.framework(rows[0]), rows[0].text("kernel"), chip.vendor, chip.family, constants.stacks)
     return Group(chip=chip, family=family, stack=stack, rows=tuple(rows))
 
 

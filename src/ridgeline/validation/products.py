@@ -66,6 +66,18 @@ def formats(dtype: str) -> Formats:
     return FORMATS[key]
 
 
+def on_chip(chip: Chip, dtype: str) -> tuple[str, Formats]:
+    """Return the format in which a chip computes a product, and its formats.
+
+    Weights in fp8 on a chip without a unit for them are widened in the main loop, the activations stay at 16 bits.
+    """
+    form = formats(dtype)
+    if form.compute[0] not in _FP8 or any(one in chip.matrix_unit.rate for one in _FP8):
+        return compute_format(chip, form, dtype), form
+    widened = form._replace(compute=_HALF, left=2.0, converts=True, block=0.0, quantised="")
+    return compute_format(chip, widened, dtype), widened
+
+
 def compute_format(chip: Chip, form: Formats, dtype: str) -> str:
     """Return the format in which a chip computes the product; raise `InputError` where it has none of them."""
     for one in form.compute:
@@ -77,9 +89,8 @@ def compute_format(chip: Chip, form: Formats, dtype: str) -> str:
 def times(group: Group) -> Times:
     """Predict products: the kernel, the passes that quantise its activations, and the call's fixed time."""
     dtype = group.text("dtype")
-    form = formats(dtype)
     chip, family, stack = group.chip, group.family, group.stack
-    format = compute_format(chip, form, dtype)
+    format, form = on_chip(chip, dtype)
     machine = engine(chip, family, format)
     block_scaled = form.block > 0
     # A library that takes quantised operands as they are (DeepGEMM) scales by blocks whatever its rows call the format.

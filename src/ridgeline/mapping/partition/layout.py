@@ -67,6 +67,7 @@ class Layout:
 
 def layout(plan: Plan, model: Model | ConvolutionalModel, scenario: Scenario, tiers: Sequence[NetworkTier]) -> Layout:
     """Return the ranks of a plan; raise `InputError` with what would be accepted where something does not divide or fit."""
+    _check_tiers(tiers)
     degrees = {name: _whole(plan, name) for name in ("tensor", "context", "data", "pipeline", "expert", "sequence")}
     tensor, side, copies = _tensor_form(plan, degrees["tensor"])
     ranks = degrees["tensor"] * degrees["context"] * degrees["data"]
@@ -99,6 +100,14 @@ def layout(plan: Plan, model: Model | ConvolutionalModel, scenario: Scenario, ti
     _check_scenario(found, model, scenario)
     _check_chips(found, plan, tiers)
     return found
+
+
+def _check_tiers(tiers: Sequence[NetworkTier]) -> None:
+    for tier in tiers:
+        if not is_scalar(tier.size) or tier.size != int(tier.size) or tier.size < 1:
+            raise InputError(f"tier {tier.name!r} joins {tier.size} members: a whole number of 1 or more is wanted")
+        if not np.all(np.asarray(tier.bandwidth) > 0):
+            raise InputError(f"tier {tier.name!r} has a bandwidth of {tier.bandwidth} B/s: more than 0 is wanted")
 
 
 def _whole(plan: Plan, name: str) -> int:
