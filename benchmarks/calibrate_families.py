@@ -79,7 +79,7 @@ def fitted_chips(prepared: calibrate.Prepared) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {one.owner: set() for one in calibrate.PARAMETERS}
     for _, group in prepared.groups:
         for owner in found:
-            if owner in (group.family.name, group.stack.name) or group.family.name.startswith(f"{owner}-"):
+            if any(name == owner or name.startswith(f"{owner}-") for name in (group.family.name, group.stack.name)):
                 found[owner].add(group.chip.name)
     return {owner: sorted(chips) for owner, chips in found.items()}
 

@@ -61,7 +61,7 @@ def ridgeline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 def test_analyze_one_scenario(ridgeline: Any):
-    ran = ridgeline("analyze", "llama-3.1-8b", "h100-sxm", "--batch", "16", "--context", "4096", "--json")
+    ran = ridgeline("analyze", "llama-3.1-8b", "h100-sxm", "--batch", "16", "--context", "4096", "--level", "ideal", "--json")
     record = ran.record
     assert (ran.code, ran.err) == (0, "")
     assert record.keys() >= KEYS
@@ -312,7 +312,7 @@ def test_bad_input_is_one_sentence_with_the_place_and_the_remedy(
 @pytest.mark.parametrize("batch", ["1", "1:8:x2"])
 def test_what_fits_nowhere_exits_3_with_the_bytes_and_the_chips(ridgeline: Any, batch: str):
     """Llama 3.1 405B: 126 layers, width 16 384, feed-forward 53 248; ten H100 are 800 GB, and the weights 812."""
-    said = ridgeline("analyze", "llama-3.1-405b", "h100-sxm", "--batch", batch, "--context", "2048").sentence(3)
+    said = ridgeline("analyze", "llama-3.1-405b", "h100-sxm", "--level", "ideal", "--batch", batch, "--context", "2048").sentence(3)
     layer = 2 * 16384 * 16384 + 2 * 16384 * 1024 + 3 * 16384 * 53248 + 2 * 16384
     weights = 2 * (126 * layer + 2 * 128256 * 16384 + 16384)
     cache = 2048 * 126 * 2 * 8 * 128 * 2

@@ -66,7 +66,7 @@ FUNCTIONS: dict[str, list[Case]] = {
         Case({"lane": 4e9, "special": 1e9, "lane_rate": 33e12, "special_rate": 4e12}, work=("lane", "special")),
         Case({"lane": 4e10, "special": 1e9, "lane_rate": 33e12, "special_rate": 4e12}, work=("lane", "special")),
     ],
-    "functions.polynomial_operations": [Case({"lane": 4e6, "special": 1e6}, work=("lane", "special"))],
+    "functions.polynomial_operations": [Case({"lane": 4e6, "special": 1e6}, {"function": "silu"}, work=("lane", "special"))],
     "functions.software_time": [
         Case({"lane": 4e6, "special": 1e6, "passes": 3e6, "rate": 250e6}, work=("lane", "special", "passes"))
     ],

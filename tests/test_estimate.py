@@ -28,7 +28,7 @@ TABLE = 128256 * 4096
 @pytest.mark.parametrize(("batch", "context"), [(1, 1024), (16, 4096), (32, 8192)])
 def test_decode_is_the_bytes_over_the_bandwidth(batch: int, context: int):
     """Weights, less the token table, and the cache, at two bytes each; activations and norms are under 1 %."""
-    found = analyze("llama-3.1-8b", "h100-sxm", phase="decode", batch=batch, context=context).estimate
+    found = analyze("llama-3.1-8b", "h100-sxm", level="ideal", phase="decode", batch=batch, context=context).estimate
     moved = 2 * (32 * LAYER + TABLE) + batch * context * 2 * 32 * 8 * 128 * 2
     assert found.bytes["hbm"] == pytest.approx(moved, rel=0.01)
     assert found.time == pytest.approx(moved / H100_BANDWIDTH, rel=0.01)
@@ -42,7 +42,7 @@ def test_decode_is_the_bytes_over_the_bandwidth(batch: int, context: int):
 def test_prefill_is_the_arithmetic_over_the_peak():
     """8192 tokens, causal attention, logits of the last token; the vector functions are under 1 % of the FLOPs."""
     tokens = 8192
-    found = analyze("llama-3.1-8b", "h100-sxm", phase="prefill", prompt=tokens).estimate
+    found = analyze("llama-3.1-8b", "h100-sxm", level="ideal", phase="prefill", prompt=tokens).estimate
     products = 2 * tokens * 32 * LAYER + 32 * 2 * 2 * 32 * 128 * tokens * (tokens + 1) / 2 + 2 * TABLE
     assert found.bound == "compute"
     assert found.cost.time["compute"] == pytest.approx(products / H100_RATE, rel=1e-9)
@@ -54,15 +54,15 @@ def test_prefill_is_the_arithmetic_over_the_peak():
 
 def test_nothing_crosses_the_main_memory_where_the_cache_holds_all():
     """BERT Base's operations are all below the 256 MB of the last cache of an MI300X."""
-    found = analyze("bert-base", "mi300x", prompt=128, residency="warm").estimate
+    found = analyze("bert-base", "mi300x", level="ideal", prompt=128, residency="warm").estimate
     assert found.bytes["hbm"] == 0.0
     assert found.intensity == float("inf")
-    spread = analyze("bert-base", "mi300x", prompt=[128, 256], residency="warm").estimate
+    spread = analyze("bert-base", "mi300x", level="ideal", prompt=[128, 256], residency="warm").estimate
     assert spread.intensity.tolist() == [float("inf")] * 2
 
 
 def test_half_the_bits_take_half_the_time_where_weights_bind():
-    wide, narrow = (analyze("llama-3.1-8b", "h100-sxm", precision=name, context=1).estimate for name in ("bf16", "fp8"))
+    wide, narrow = (analyze("llama-3.1-8b", "h100-sxm", level="ideal", precision=name, context=1).estimate for name in ("bf16", "fp8"))
     assert narrow.time == pytest.approx(wide.time / 2, rel=0.01)
 
 
@@ -119,7 +119,7 @@ def test_a_step_of_one_operation_by_hand():
 
 
 def test_energy_is_the_sum_of_its_components():
-    found = analyze("llama-3.1-8b", "h100-sxm", phase="decode", batch=16, context=4096).estimate
+    found = analyze("llama-3.1-8b", "h100-sxm", level="ideal", phase="decode", batch=16, context=4096).estimate
     energies = {path: value for path, value in quantities(load_chip("h100-sxm")).items() if "energy" in path}
     assert set(found.cost.energy) == {"compute", "memory.hbm", "static"}
     assert found.energy == pytest.approx(sum(found.cost.energy.values()))
@@ -200,7 +200,7 @@ def test_a_range_equals_its_points():
 
 def test_speculation_gains_what_is_kept():
     """Four tokens verified at once, each kept with 0.7: (1 − 0.7⁴) / 0.3 = 2.533 of them; one step hardly costs more."""
-    one = analyze("llama-3.1-8b", "h100-sxm", context=1000).estimate
+    one = analyze("llama-3.1-8b", "h100-sxm", level="ideal", context=1000).estimate
     four = analyze("llama-3.1-8b", "h100-sxm", context=1000, verified=4, acceptance=0.7).estimate
     assert four.tokens == pytest.approx(2.533, abs=1e-9)
     assert four.time == pytest.approx(one.time, rel=0.01)
@@ -209,7 +209,7 @@ def test_speculation_gains_what_is_kept():
 
 
 def test_formats_without_a_unit_run_in_the_next_wider_one_and_it_is_said():
-    found = analyze("llama-3.1-8b", "a100-sxm-80gb", precision="fp8").estimate
+    found = analyze("llama-3.1-8b", "a100-sxm-80gb", level="ideal", precision="fp8").estimate
     assert set(found.ridge) == {"bf16"}
     assert any("fp8-e4m3" in note and "bf16" in note for note in found.notes)
     weights = 32 * LAYER + TABLE
@@ -267,7 +267,7 @@ def test_fewer_bits_a_weight_move_the_critical_batch():
 
 
 def test_fused_operations_are_those_of_the_breakdown():
-    found = analyze("llama-3.1-8b", "h100-sxm", batch=2, context=10).estimate
+    found = analyze("llama-3.1-8b", "h100-sxm", level="ideal", batch=2, context=10).estimate
     names = [row.name for row in found.operations]
     assert names == [
         "embedding",

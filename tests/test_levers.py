@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ridgeline.api import analyze, load_chip, load_model
+from ridgeline.api.analysis import bound_level
 from ridgeline.api.levers import Effect, Levers, levers
 from ridgeline.costs.components import chip_area, chip_coefficients, element_area, mac_area
 from ridgeline.errors import InfeasibleError, InputError
@@ -46,7 +47,8 @@ def transformer(case: str) -> Model:
 
 def by_hand(case: str, *, model: Any = None, chip: Any = None, precision: Any = None, **changed: Any) -> Any:
     name, machine, given = CASES[case]
-    return analyze(model or name, chip or machine, precision=precision, **{**given, **changed}).estimate
+    one = load_chip(chip or machine)
+    return analyze(model or name, one, precision=precision, level=bound_level(one), **{**given, **changed}).estimate
 
 
 def same(found: Effect, estimate: Any) -> None:

@@ -58,7 +58,7 @@ def fill(flow: str, rows: int, columns: int) -> float:
 
 
 def test_mapped_and_simulated_agree_on_random_products():
-    """Two programs that share no formula. The share within 5 % and the worst are what is reached, see docs/arrays.md."""
+    """Two programs that share no formula; every one within 5 %."""
     errors = []
     for layer, machine in random_points(150, seed=7):
         tiling = tile_layer(layer, machine.array, machine.buffers, machine.memory, dataflows=(machine.dataflow,))
@@ -66,9 +66,8 @@ def test_mapped_and_simulated_agree_on_random_products():
         moved = sum(tiling.traffic["dram"].values())
         assert moved == pytest.approx(run.bytes, rel=1e-9)  # the same bytes, counted by walking the loops
         errors.append(abs(tiling.cycles / run.cycles - 1))
-    assert statistics.median(errors) <= 0.02
-    assert sum(error <= 0.05 for error in errors) >= 0.8 * len(errors)
-    assert max(errors) <= 0.15
+    assert statistics.median(errors) <= 0.005
+    assert max(errors) <= 0.05
 
 
 def test_arrays_take_the_cycles_and_accesses_of_the_independent_simulator(facts: Path):

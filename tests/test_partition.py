@@ -304,7 +304,7 @@ def test_weights_load_in_2p_over_n_times_bandwidth():
     """At batch 1 decode reads every weight but the table once, from all chips' memories together."""
     model = load_model("llama-3.1-70b")
     assert isinstance(model, Model)
-    found = analyze(model, "dgx-h100", plan="tp=8", phase="decode", batch=1, context=1).estimate
+    found = analyze(model, "dgx-h100", plan="tp=8", phase="decode", level="ideal", batch=1, context=1).estimate
     parameters = weight_bytes(model, BF16) / 2 - model.vocabulary * model.hidden
     load = distributed_load_time(parameters=parameters, chips=8, bandwidth=H100.main_memory.bandwidth)
     assert found.cost.time["memory.hbm"] == pytest.approx(load, rel=2e-3)  # activations and norms held by every rank

@@ -126,7 +126,9 @@ def lanes(kind: str, shape: tuple[int, ...], bandwidth: float = 1e15):
     return replace(chip, matrix_unit=replace(chip.matrix_unit, kind=kind, shape=shape, rate=rate), memory=fast)
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("simd", (1, 64)), ("simd", (8, 16)), ("dot-product", (1, 32, 64))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("simd", (1, 64)), ("simd", (8, 16)), ("dot-product", (1, 32, 64)), ("dot-product", (8, 4, 16))]
+)
 @pytest.mark.parametrize("size", ["100x130x70", "1x512x512", "64x64x64"])
 def test_lanes_take_a_block_a_cycle(kind: str, shape: tuple[int, ...], size: str):
     """Rows × depth by depth × columns a cycle, without skew; transfers take next to nothing at 1 PB/s."""
@@ -140,10 +142,49 @@ def test_lanes_take_a_block_a_cycle(kind: str, shape: tuple[int, ...], size: str
 
 
 def test_lanes_that_are_not_tiled_are_refused():
-    with pytest.raises(InputError, match="a dot-product unit of 8 × 4 × 16 is not tiled: give it one row, or a depth of 1"):
-        map_matmul("64x64x64", lanes("dot-product", (8, 4, 16)))
     with pytest.raises(InputError, match="m1-7c is simd, which is not tiled"):
         map_matmul("64x64x64", "m1-7c", precision="fp16")
+
+
+def changed(**transfer: object):
+    """The NVDLA-like chip with another way of moving data."""
+    chip = load_chip("nvdla-like")
+    return replace(chip, transfer=replace(chip.transfer, **transfer))
+
+
+def behind_a_cache():
+    chip = load_chip("nvdla-like")
+    held = ("scratchpad", "buffer", "cache")
+    return replace(chip, memory=tuple(replace(one, managed_by="cache") if one.role in held else one for one in chip.memory))
+
+
+def block_by_block():
+    chip = load_chip("nvdla-like")
+    return replace(chip, matrix_unit=replace(chip.matrix_unit, preload=False))
+
+
+@pytest.mark.parametrize(
+    "chip",
+    [
+        pytest.param(lambda: changed(asynchronous=False), id="synchronous"),
+        pytest.param(lambda: changed(engine="cores", issue=4e-9), id="issued by the cores"),
+        pytest.param(lambda: changed(cost_per_tile=1e-6, managed_by="host"), id="managed by the host"),
+        pytest.param(lambda: changed(cost_per_tile=1e-6), id="managed by the chip"),
+        pytest.param(behind_a_cache, id="a cache"),
+        pytest.param(block_by_block, id="no preload"),
+    ],
+)
+def test_every_way_of_moving_data_has_all_levels(chip):
+    """What a file says changes the time, and the simulator agrees with it."""
+    plain, other = map_matmul("300x512x700", "nvdla-like"), map_matmul("300x512x700", chip(), simulate=True)
+    assert other.tiling.cycles == pytest.approx(other.simulated.cycles, rel=0.05)
+    assert sum(other.tiling.traffic["dram"].values()) == pytest.approx(other.simulated.bytes, rel=2e-3)
+    assert other.tiling.cycles >= 300 * 512 * 700 / prod(other.chip.matrix_unit.shape)
+    if "cache" not in str(other.chip.memory):
+        assert other.tiling.cycles > plain.tiling.cycles
+    times = [analyze("bert-base", chip(), prompt=16, precision="int8", level=level).estimate for level in ("ideal", "mapped")]
+    assert times[0].time <= times[1].time
+    assert times[1].time <= times[1].time_upper * (1 + 1e-12)
 
 
 def test_a_step_on_lanes_has_all_levels():

@@ -87,7 +87,7 @@ def test_stores_hold_the_array_back():
     assert cycles(steps, output_slots=1) == 36
     run = simulate_pipeline(steps, Pipeline(bandwidth=1.0, output_slots=2))
     assert run.cycles == 32
-    assert run.stalls == {"load": 0, "output": 8, "synchronous": 0, "issue": 0, "drain": 18}
+    assert run.stalls == {"load": 0, "output": 8, "synchronous": 0, "issue": 0, "start": 0, "drain": 18}
     assert cycles(steps, output_slots=3) == 32
 
 
@@ -111,7 +111,7 @@ def test_synchronous_transfers_do_not_overlap():
     steps = [Step(loads=(10, 3), array=7, vector=2, store=5)] * 3
     run = simulate_pipeline(steps, Pipeline(bandwidth=1.0, asynchronous=False, in_flight=4))
     assert run.cycles == 3 * (13 + 7 + 2 + 5)
-    assert run.stalls == {"load": 39, "output": 0, "synchronous": 14, "issue": 0, "drain": 7}
+    assert run.stalls == {"load": 39, "output": 0, "synchronous": 14, "issue": 0, "start": 0, "drain": 7}
 
 
 def test_an_output_tile_stays_open_until_it_is_closed():
@@ -275,3 +275,31 @@ def test_perfetto_of_nothing_and_of_no_clock():
     assert len(json.loads(stream.getvalue())["traceEvents"]) == 1
     with pytest.raises(InputError, match="clock"):
         list(trace_events([], clock=0.0))
+
+
+def test_an_array_that_is_set_up_waits_beside_the_first_load():
+    steps = [Step(loads=(10,), array=10)] * 3
+    run = simulate_pipeline(steps, Pipeline(bandwidth=1.0, start=4, array_start=4))
+    assert run.cycles == 4 + 10 + 10 + 4 + 10 + 4 + 10  # engine and array set up at once, then load and compute at once
+    assert run.stalls["start"] == 3 * 4
+    assert run.busy["array"] + sum(run.stalls.values()) == run.cycles
+
+
+def test_a_host_starts_a_tile_beside_the_array():
+    steps = [Step(loads=(10,), array=20)] * 3
+    assert cycles(steps, start=4, issued_by="host") == 4 + 10 + 3 * 20
+    assert cycles(steps, start=14, issued_by="host") == 3 * (14 + 10) + 20
+
+
+def test_requests_are_asked_for_while_the_first_of_them_come():
+    """Ten requests of 1 B: a byte a cycle, asked for in two each; the array issues them."""
+    ask = {"issue": 2, "issue_bytes": 1, "issued_by": "array"}
+    assert cycles([Step(loads=(10,), array=5)], **ask) == 20 + 5
+    assert cycles([Step(loads=(10,), array=5)], **{**ask, "issue": 0.5}) == 1 + 10 + 5
+    assert cycles([Step(loads=(10,), array=5)] * 2, **ask) == 20 + (5 + 20) + 5  # the second load stretches the first step
+
+
+def test_a_tensor_of_a_slower_memory_takes_longer():
+    assert cycles([Step(loads=(10, 10), array=1)], rates=(1.0, 0.25)) == 10 + 40 + 1
+    with pytest.raises(InputError, match="share of the bandwidth"):
+        Pipeline(bandwidth=1.0, rates=(0.0,))

@@ -8,11 +8,14 @@ from math import ceil
 
 import pytest
 
+from ridgeline.api import load_chip
 from ridgeline.api.simulation import simulate_tiling
 from ridgeline.costs.access import AccessEnergy, count_folds, nest_energy, on_chip_bytes
-from ridgeline.costs.tiled import ORDERS, Array, Buffers, Layer, Memory, Tile, tiled_cost
+from ridgeline.costs.memory import binding_miss_time, issue_share
+from ridgeline.costs.tiled import ORDERS, Array, Buffers, Layer, Memory, Tile, array_cycles, tiled_cost
 from ridgeline.errors import InfeasibleError, InputError
-from ridgeline.mapping.array_machine import ArrayMachine
+from ridgeline.mapping.array_machine import ArrayMachine, weights_from_further_tier
+from ridgeline.mapping.arrays import tile_shares
 from ridgeline.mapping.compiled import is_available
 from ridgeline.mapping.tiling import (
     DATAFLOWS,
@@ -116,7 +119,16 @@ def small_product(chance: random.Random) -> Layer:
 
 def small_convolution(chance: random.Random) -> Layer:
     k, c, p, q = (float(chance.choice([1, 2, 3, 4])) for _ in range(4))
-    return Layer(chance.choice([1.0, 1.0, 3.0]), k, c, p, q, chance.choice([1.0, 2.0, 3.0]), chance.choice([1.0, 2.0]), chance.choice([1.0, 2.0, 3.0]))
+    return Layer(
+        chance.choice([1.0, 1.0, 3.0]),
+        k,
+        c,
+        p,
+        q,
+        chance.choice([1.0, 2.0, 3.0]),
+        chance.choice([1.0, 2.0]),
+        chance.choice([1.0, 2.0, 3.0]),
+    )
 
 
 def compare(layer: Layer, machine: tuple[Array, Buffers, Memory], flow: int, objectives: tuple[str, ...], compile: bool) -> None:
@@ -338,7 +350,7 @@ def random_points(count: int, seed: int):
 def test_the_simulator_agrees(count, seed):
     """Cycles of the best tiling against the event by event simulation of it, which shares no formula; bytes are the same.
 
-    Reached on the 500: median 0.25 %, 98.4 % within 5 %, the worst 10.4 %. The rest have small last tiles in an outer loop.
+    Reached on the 500: median 0.02 %, all within 5 %, 498 within 3 %, the worst 4.8 %.
     """
     errors = []
     for layer, machine in random_points(count, seed):
@@ -346,9 +358,133 @@ def test_the_simulator_agrees(count, seed):
         run = simulate_tiling(layer, best, machine)
         assert sum(best.traffic["dram"].values()) == pytest.approx(run.bytes, rel=ROUNDING)
         errors.append(abs(best.cycles / run.cycles - 1.0))
-    assert statistics.median(errors) <= 0.005
-    assert sum(error <= 0.05 for error in errors) >= 0.97 * count
+    assert statistics.median(errors) <= 0.001
+    assert max(errors) <= 0.05
+
+
+# What else a chip's file may say of its array and its transfers; cycles per tile, per request, and shares.
+FORMS = {
+    "one slot": ({}, {"double": 1.0}, {}, 1.0),
+    "images": ({}, {}, {}, 3.0),
+    "started by the chip": ({}, {}, {"start": 50.0}, 1.0),
+    "started by the host": ({}, {}, {"start": 50.0, "beside": 1.0}, 1.0),
+    "started by the host, one slot": ({}, {"double": 1.0}, {"start": 50.0, "beside": 1.0}, 1.0),
+    "issued by the cores": ({}, {}, {"issue": 2.0}, 1.0),
+    "issued by the cores, one slot": ({}, {"double": 1.0}, {"issue": 2.0}, 1.0),
+    "blocks one by one": ({"preload": 0.0}, {}, {}, 1.0),
+    "weights from a further tier": ({}, {}, {"weight_rate": 0.25}, 1.0),
+    "fetched anew": ({}, {}, {"reuse": 0.0, "spill": 0.0}, 1.0),
+}
+
+
+@needs_numba
+@pytest.mark.parametrize("form", FORMS)
+def test_the_simulator_agrees_on_every_form_of_transfer(form):
+    """Of 60 points each, at least 56 within 5 %, and no other byte moved; the worst is 6 %."""
+    array_form, buffer_form, memory_form, images = FORMS[form]
+    errors = []
+    for layer, machine in random_points(60, 3):
+        array = machine.array._replace(**array_form)
+        if array.preload == 0.0:
+            array = array._replace(serial=array.fill, fill=0.0)
+        buffers, memory = machine.buffers._replace(**buffer_form), machine.memory._replace(**memory_form)
+        machine, layer = machine._replace(array=array, buffers=buffers, memory=memory), layer._replace(n=images)
+        best = tile_layer(layer, array, buffers, machine.searched, dataflows=[machine.dataflow])
+        run = simulate_tiling(layer, best, machine)
+        assert sum(best.traffic["dram"].values()) == pytest.approx(run.bytes, rel=ROUNDING)
+        errors.append(abs(best.cycles / run.cycles - 1.0))
+    assert statistics.median(errors) <= 0.003
+    assert sum(error <= 0.05 for error in errors) >= 56
+    assert max(errors) <= 0.08
+
+
+def test_weights_of_one_tile_stay_from_image_to_image():
+    machine = Array(4.0, 4.0), Buffers(4096.0, 4096.0), Memory(4.0)
+    batch = product(8, 4, 4)._replace(n=5.0)
+    whole = cost_tiling(batch, Tile(4.0, 4.0, 8.0, 1.0, 1.0, 1.0), "kcpqrs", *machine)
+    assert whole.traffic["dram"] == {"inputs": 5 * 32.0, "weights": 16.0, "partial sums": 0.0, "outputs": 5 * 32.0}
+    halves = cost_tiling(batch, Tile(2.0, 4.0, 8.0, 1.0, 1.0, 1.0), "kcpqrs", *machine)
+    assert halves.traffic["dram"]["weights"] == 5 * 16.0
+
+
+def test_requests_that_cores_issue_take_the_arrays_time():
+    """One tile, nothing overlaps: 64 · 64 B of inputs in 64 requests, as many of weights and of results, 2 cycles each."""
+    layer, tile = product(64, 64, 64), Tile(64.0, 64.0, 64.0, 1.0, 1.0, 1.0)
+    machine, order = (Array(16.0, 16.0), Buffers(65536.0, 65536.0, double=1.0)), ORDERS.index("kcpqrs")
+    by_unit, by_cores = (tiled_cost(layer, tile, order, *machine, Memory(64.0, issue=slots)) for slots in (0.0, 2.0))
+    share = issue_share(bytes=3 * 64.0**2, burst=64.0, slots=2.0, rate=1.0)
+    assert by_cores.compute - by_unit.compute == share == 384.0
+    assert by_unit.cycles == by_unit.compute + 192.0  # a request passes the bus in a cycle
+    assert by_cores.cycles == by_unit.compute + 384.0  # and is asked for in two
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
+def test_blocks_one_by_one_take_the_cycles_of_the_independent_simulator(facts, dataflow):
+    """SCALE-Sim's rows by the formula of a single tile: it numbers cycles from 0."""
+    flow, compared = {"ws": 0, "os": 1, "is": 2}[dataflow], 0
+    for row in read(facts, "hardware/systolic_simulator.csv"):
+        if row["dataflow"] == dataflow:
+            rows, columns = float(row["rows"]), float(row["cols"])
+            serial = rows + columns - 2.0 + (0.0 if flow == 1 else rows)
+            layer = product(*(int(row[name]) for name in "MNK"))
+            tile = Tile(*layer[1:7])
+            array = Array(rows, columns, serial=serial)
+            assert array_cycles(layer, tile, array, flow) - 1.0 == float(row["total_compute_cycles"])
+            compared += 1
+    assert compared >= 12
+
+
+def test_behind_a_cache_traffic_is_what_the_least_recently_used_tiles_leave():
+    """Reuse distances against a cache of tiles that is stepped: the same bytes; within 0.2 % where smaller edge tiles just fit."""
+    errors, exact = [], 0
+    for layer, machine in random_points(30, 5):
+        machine = machine._replace(memory=machine.memory._replace(cached=1.0))
+        best = tile_shares([layer], [1.0], machine)[0].tiling
+        run = simulate_tiling(layer, best, machine)
+        moved = sum(best.traffic["dram"].values())
+        assert moved == pytest.approx(run.bytes, rel=2e-3)
+        exact += abs(moved / run.bytes - 1.0) < ROUNDING
+        errors.append(abs(best.cycles / run.cycles - 1.0))
+        placed = tile_layer(layer, machine.array, machine.buffers, machine.memory._replace(cached=0.0), objective="traffic")
+        assert sum(placed.traffic["dram"].values()) >= sum(layer_bytes(layer)) * (1.0 - ROUNDING)
+    assert exact >= 27
+    assert sum(error <= 0.05 for error in errors) >= 27
     assert max(errors) <= 0.12
+
+
+def layer_bytes(layer: Layer) -> tuple[float, float, float]:
+    return layer.n * layer.c * layer.p, layer.k * layer.c, layer.n * layer.k * layer.p
+
+
+@pytest.mark.parametrize(("miss", "bound"), [(4.0, "compute"), (6.0, "memory")])
+def test_with_a_fifth_of_misses_a_miss_above_five_cycles_binds(miss, bound):
+    """The example of the memory-wall paper: one operation a cycle, one miss at a time, each operand of weights used five times."""
+    layer, tile = product(5, 4000, 100), Tile(50.0, 100.0, 5.0, 1.0, 1.0, 1.0)
+    memory = Memory(64.0, latency=miss, in_flight=1.0, burst=1.0, cached=1.0)
+    cost = tiled_cost(layer, tile, ORDERS.index("kcpqrs"), Array(1.0, 1.0), Buffers(20000.0, 20000.0), memory)
+    assert cost.weight_bytes / cost.compute == 0.2
+    assert cost.input_bytes == 500.0  # once: they hit under every k
+    assert binding_miss_time(miss_share=0.2, operation_time=1.0) == 5.0
+    assert (cost.load > cost.compute) == (bound == "memory")
+    assert cost.cycles >= max(cost.load, cost.compute)
+
+
+@needs_numba
+def test_weights_come_at_the_rate_of_the_tier_that_they_lie_in():
+    """GH200: weights behind the link to the processor's memory; one engine, so that times of both memories add."""
+    chip = load_chip("gh200-144gb")
+    tier = next(level for level in chip.memory if level.role == "further-tier")
+    main = chip.main_memory.bandwidth / 1e9
+    machine = ArrayMachine(Array(64.0, 64.0), Buffers(2.0**20, 2.0**20), Memory(main), None, "weight-stationary", 1e9)
+    far = weights_from_further_tier(machine, chip)
+    near = weights_from_further_tier(machine, chip, 0.0)
+    assert near.memory.weight_rate == 1.0
+    assert far.memory.weight_rate == pytest.approx(tier.bandwidth / chip.main_memory.bandwidth)
+    layer, tile = product(64, 512, 512), Tile(512.0, 512.0, 64.0, 1.0, 1.0, 1.0)
+    cost = tiled_cost(layer, tile, 0, far.array, far.buffers, far.memory)
+    assert cost.load / 1e9 == pytest.approx(64 * 512 / chip.main_memory.bandwidth + 512 * 512 / tier.bandwidth)
+    with pytest.raises(InputError, match="no further-tier memory"):
+        weights_from_further_tier(machine, load_chip("gemmini"))
 
 
 def test_hong_kung_is_of_products_only():

@@ -79,7 +79,10 @@ def analyze(
     zero: Annotated[int | None, typer.Option(help="Stage of ZeRO, 0 to 3.")] = None,
     data_ranks: Annotated[str | None, typer.Option(help=f"Data ranks, each with its own batch. {Range}")] = None,
     precision: PrecisionName = None,
-    level: Annotated[str | None, typer.Option(help="ideal; mapped or simulated where software manages the memory.")] = None,
+    level: Annotated[str | None, typer.Option(help="ideal; mapped on many cores and arrays; simulated on arrays.")] = None,
+    stack: Annotated[
+        str | None, typer.Option(help="At level mapped on many cores: whose kernels; pytorch-eager, serving (default) …")
+    ] = None,
     fusion: Annotated[str, typer.Option(help="At level mapped: best (by cost), none, or all that can be fused.")] = "best",
     residency: Annotated[str, typer.Option(help="Where operands start: cold (main memory) or warm (last-level cache).")] = "cold",
     convention: Annotated[
@@ -111,10 +114,12 @@ def analyze(
     scenario: dict[str, Any] = {
         name: _values(name, text) for name, text in (asked | {"acceptance": acceptance, "source_tokens": source_tokens}).items()
     }
+    if stack is not None and level == "ideal":
+        raise InputError(f"--stack {stack}: the level ideal runs no kernels: leave it out, or choose --level mapped")
     with _progress("analyzing") as progress:
         found = api.analyze(
             model,
-            chip,
+            chip if stack is None else api.with_stack(chip, stack),
             count=count,
             plan=plan,
             phase=phase,

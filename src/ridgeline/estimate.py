@@ -13,6 +13,7 @@ from ridgeline.mapping.array_step import place_step
 from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.epilogue import Fusion
 from ridgeline.mapping.fusion import fuse
+from ridgeline.mapping.many_core_step import is_many_core, kernels, place_many_core_step
 from ridgeline.mapping.training_memory import training_capacity
 from ridgeline.quantities import Bytes, Count, Flops, FlopsPerByte, Joules, Seconds
 from ridgeline.results import Capacity, Cost, Estimate, Operation, OperationEstimate
@@ -109,8 +110,13 @@ def estimate(
     if scenario.phase == "train":
         held = training_capacity(model, scenario, precision, chip)
     else:
-        held = capacity(model, scenario, precision, chip, operations)
+        held = capacity(model, scenario, precision, chip, running(chip, level, operations))
     return assemble(machine, level, rows, held, processed_tokens(model, scenario))
+
+
+def running(chip: Chip, level: str, operations: Sequence[Operation]) -> Sequence[Operation]:
+    """Return the operations whose tensors a step keeps: those of its kernels where a chip has many cores."""
+    return kernels(operations, chip.stack) if level == "mapped" and is_many_core(chip) else operations
 
 
 def operation_costs(
@@ -119,6 +125,8 @@ def operation_costs(
     """Return every operation as it runs, with its cost and the time that passes, once; `ideal` takes fused operations."""
     if level == "ideal":
         return [(one, cost, cost.lower) for one in operations for cost in (ideal_cost(machine, one),)]
+    if is_many_core(machine.chip):
+        return [(one.operation, one.cost, one.time) for one in place_many_core_step(machine, operations)]
     return [(one.operation, one.cost, one.time) for one in place_step(machine, operations, fusion)]
 
 

@@ -14,7 +14,7 @@ from ridgeline.costs.ideal import Machine, Residency
 from ridgeline.costs.parallel import overlapped_time, pipeline_time, steady_period
 from ridgeline.costs.rates import with_stream
 from ridgeline.errors import InputError
-from ridgeline.estimate import assemble, largest, operation_costs, operation_estimate, processed_tokens
+from ridgeline.estimate import assemble, largest, operation_costs, operation_estimate, processed_tokens, running
 from ridgeline.mapping.capacity import capacity, moved_time
 from ridgeline.mapping.collectives import CollectiveCost, collective_cost
 from ridgeline.mapping.epilogue import Fusion
@@ -118,7 +118,7 @@ class _Context:
 
 
 def _held(system: System, stage: Stage, split: Partition, precision: Precision, level: str) -> Capacity:
-    operations = fuse(stage.operations) if level == "ideal" else stage.operations
+    operations = fuse(stage.operations) if level == "ideal" else running(system.chip, level, stage.operations)
     largest: Bytes = 0.0
     for exchange in (*stage.exchanges, *stage.sends):
         largest = maximum(largest, exchange.bytes)

@@ -51,6 +51,7 @@ class Product:
     n: Count
     k: Count
     share: Fraction = 1.0
+    shared: Count = 1.0  # products of the batch that have one stationary operand: query heads of a KV head
     window: Window | None = None
     zeros: Fraction = 0.0  # share of the streaming operand's values that are zero
     output_zeros: Fraction = 0.0  # of the results, once activated

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ridgeline.api.names import load_model, load_precision
-from ridgeline.api.plans import Spread, fitting_plan, resolve
+from ridgeline.api.names import load_chip, load_model, load_precision
+from ridgeline.api.plans import Spread, find_system, fitting_plan, resolve
 from ridgeline.api.scenarios import make_scenario, scenario_notes
 from ridgeline.api.simulation import simulated_estimate
+from ridgeline.catalogue.families import stack_named
 from ridgeline.costs.components import is_modelled
 from ridgeline.costs.ideal import Residency
 from ridgeline.costs.rates import compute_rate
@@ -17,6 +18,7 @@ from ridgeline.errors import InfeasibleError, InputError
 from ridgeline.estimate import estimate
 from ridgeline.mapping.dataflow import TEMPORAL, TILED
 from ridgeline.mapping.epilogue import Fusion
+from ridgeline.mapping.many_core_step import is_many_core
 from ridgeline.parallel import estimate_plan
 from ridgeline.quantities import show
 from ridgeline.results import Capacity, Estimate
@@ -32,6 +34,7 @@ from ridgeline.specs.scenario import Scenario
 from ridgeline.specs.system import System
 
 _MOST_BYTES = 2**31
+_POINTS, _MAPPED_POINTS = 32_768, 2_048  # of a block, so that its arrays stay in the cache; `mapped` has candidates beside points
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +84,7 @@ def analyze(
 
     `chip` may be a system; `plan` says how its chips are used, as in `tp=8,pp=2`, and `count` how many they are.
     `fusion` says which kernels the level `mapped` may join: `best` by cost, `none`, or `all` that can be.
+    What chips with many cores run at that level is a software stack: one that serves models, or another (`with_stack`).
     `scenario` takes the fields of `Scenario`: batch, prompt, context, output, samples, verified, acceptance, latent …; a list or
     an array of values makes an axis. What is not given takes the usual: decode for a language model, encode for an
     encoder, batch 1, and 2048 tokens or what the model can take.
@@ -95,7 +99,8 @@ def analyze(
     machine, spread = resolve(chip, count, plan)
     formats, changed = _formats(precision, spec, machine)
     asked, axes = make_scenario(spec, phase, scenario)
-    level = _training_level(level) if asked.phase == "train" else _level(machine, level)
+    level = _training_level(level) if asked.phase == "train" else _level(machine, level, residency)
+    _check_fusion(machine, level, fusion)
     if not axes:
         found = _estimate(machine, spec, asked, formats, level, residency, fusion, spread)
     else:
@@ -114,6 +119,27 @@ def analyze(
     )
     _require_feasible(analysis)
     return analysis
+
+
+def with_stack(machine: Chip | System | str, stack: str) -> Chip | System:
+    """Return a chip, or a system, with another software stack of the catalogue: that of its kernels at the level `mapped`.
+
+    >>> with_stack("h100-sxm", "pytorch-eager").stack.graph
+    False
+    """
+    named, system = stack_named(stack), find_system(machine)
+    chip = load_chip(machine) if system is None else system.chip  # pyright: ignore[reportArgumentType]
+    if not is_many_core(chip):
+        raise InputError(f"stack {stack!r}: it is of kernels on many cores, and {chip.name} has no constants of such a family")
+    chip = replace(chip, stack=named)
+    return chip if system is None else replace(system, chip=chip)
+
+
+def _check_fusion(chip: Chip, level: str, fusion: Fusion) -> None:
+    """Refuse a fusion that nothing would heed."""
+    if fusion != "best" and (level == "ideal" or chip.matrix_unit.kind == "row-stationary"):
+        what = "the level ideal fuses all that its bound allows" if level == "ideal" else f"{chip.name} fuses no products"
+        raise InputError(f"fusion {fusion!r}: {what}: leave it out, or choose --level mapped on a chip that has it")
 
 
 def _formats(precision: Precision | str | None, model: Model | ConvolutionalModel, chip: Chip) -> tuple[Precision, tuple[str, ...]]:
@@ -136,7 +162,12 @@ def _training_level(level: str | None) -> str:
     return "ideal"
 
 
-def _level(chip: Chip, level: str | None) -> str:
+def bound_level(chip: Chip) -> str | None:
+    """Return the level for questions about bounds: `ideal` where kernels of many cores are the default, else the chip's own."""
+    return "ideal" if is_many_core(chip) else None
+
+
+def _level(chip: Chip, level: str | None, residency: Residency = "cold") -> str:
     """Return the level of detail: `mapped` as soon as the chip's file has what it needs, else `ideal`."""
     unit, cores = chip.matrix_unit, chip.cores
     has_array = (
@@ -148,6 +179,10 @@ def _level(chip: Chip, level: str | None) -> str:
     known = ("ideal", "mapped", "simulated") if single or shared else ("ideal",)
     if unit.kind == "row-stationary" and unit.network:  # without a cycle-level reference
         single, known = True, ("ideal", "mapped")
+    if is_many_core(chip):
+        single, known = residency == "cold", ("ideal", "mapped")
+        if level == "mapped" and residency == "warm":
+            raise InputError(f"residency 'warm' at level mapped: kernels of {chip.name} start cold: choose --level ideal")
     if level is not None and level not in known:
         raise InputError(f"level {level!r} is not available for {chip.name}: choose {', '.join(known)}")
     return level or ("mapped" if single else "ideal")
@@ -191,8 +226,9 @@ def _over_axes(
         raise InputError(f"{grid.points:g} combinations are too many to keep: ask for fewer values")
     whole: Estimate | None = None
     done = 0
-    for block in grid.blocks() if level == "ideal" else grid.blocks(most=1):
-        values = block.values if level == "ideal" else {name: float(one.item()) for name, one in block.values.items()}
+    broadcasts = level == "ideal" or (level == "mapped" and is_many_core(chip))
+    for block in grid.blocks(_POINTS if level == "ideal" else _MAPPED_POINTS if broadcasts else 1):
+        values = block.values if broadcasts else {name: float(one.item()) for name, one in block.values.items()}
         placed_chip, placed_scenario = place(chip, scenario, values)
         part = replace(_estimate(placed_chip, model, placed_scenario, precision, level, residency, fusion, spread), operations=())
         part = replace(part, bound=_index(part.bound, part.resources))
@@ -287,6 +323,9 @@ def _used_sources(chip: Chip, model: Model | ConvolutionalModel, found: Estimate
     wanted = [f"memory.{level.name}.{name}" for level in chip.memory for name in ("bandwidth", "energy")]
     wanted += [f"memory.{main}.capacity", "package.idle_power", "vector_unit.rate.fp32", "vector_unit.rate.exponential"]
     wanted += [f"matrix_unit.{table}.{name}" for table in ("rate", "energy") for name in found.ridge]
+    if found.level == "mapped" and is_many_core(chip):
+        wanted += ["cores.count", "cores.clock", f"memory.{main}.latency", "package.power", "overhead.launch"]
+        wanted += [path for path in chip.sources if path.startswith("efficiency.")]
     if is_modelled(chip):
         wanted += [path for path in chip.sources if path.startswith("technology.")]
     used = {f"{chip.name}.{path}": chip.sources[path] for path in wanted if path in chip.sources}

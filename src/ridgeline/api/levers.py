@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from ridgeline.api.analysis import Analysis, analyze
+from ridgeline.api.analysis import Analysis, analyze, bound_level
 from ridgeline.api.names import load_chip, load_model
 from ridgeline.costs.components import powered
 from ridgeline.costs.energy import static_energy
@@ -74,7 +74,7 @@ def levers(
     >>> round(next(one.time for one in found.effects if one.name == "weights int8"), 2)  # most of the bytes are weights
     0.52
     """
-    base = analyze(model, chip, phase=phase, precision=precision, residency=residency, **scenario)  # pyright: ignore[reportArgumentType]
+    base = analyze(model, chip, phase=phase, precision=precision, level=bound_level(load_chip(chip)), residency=residency, **scenario)  # pyright: ignore[reportArgumentType]
     if base.axes:
         raise InputError(f"levers take one scenario: {', '.join(base.axes)} has several values")
     case = Case(
@@ -98,6 +98,7 @@ def analysis_of(case: Case) -> Analysis:
         case.chip,
         phase=case.phase,
         precision=case.precision,
+        level=bound_level(case.chip),
         residency=case.residency,  # pyright: ignore[reportArgumentType]
         fusion=case.fusion,  # pyright: ignore[reportArgumentType]
         **case.given,

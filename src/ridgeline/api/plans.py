@@ -35,7 +35,7 @@ def resolve(machine: Chip | System | str, count: int | None, plan: Plan | str | 
     if count is not None and (count != int(count) or count < 1):
         raise InputError(f"count {count}: a whole number of chips, 1 or more, is wanted")
     asked, assumed = _plan(plan, count)
-    system = _system(machine)
+    system = find_system(machine)
     if system is None:
         chip = load_chip(machine)  # pyright: ignore[reportArgumentType]
         if asked is None or (asked.chips == 1 and asked.micro_batches == 1 and not asked.page and not asked.offload):
@@ -87,21 +87,21 @@ def _plan(plan: Plan | str | None, count: int | None) -> tuple[Plan | None, tupl
     return asked, ()
 
 
-def _system(machine: Chip | System | str) -> System | None:
+def find_system(machine: Chip | System | str) -> System | None:
     """Return the system that a name, a file or a spec is; None for a chip, and for what nobody knows."""
     if not isinstance(machine, str):
         return machine if isinstance(machine, System) else None
     path = Path(machine)
     if path.suffix == ".toml" and path.is_file():
         try:
-            return load_system(machine) if "tier" in tomllib.loads(path.read_text(encoding="utf-8")) else None
+            return loadfind_system(machine) if "tier" in tomllib.loads(path.read_text(encoding="utf-8")) else None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
             return None  # the chip's reader says what is wrong
     try:
         load_chip(machine)
     except UnknownNameError:
         try:
-            return load_system(machine)
+            return loadfind_system(machine)
         except UnknownNameError:
             if _likeness(machine, names("system")) > _likeness(machine, names("chip")):
                 raise  # the nearest names are those of systems

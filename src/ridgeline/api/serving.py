@@ -131,7 +131,7 @@ def serve(
     errors = {"decode": surface.decode_error(), "prefill": surface.prefill_error(), "batch": surface.batch_error()}
     one = run(Scenario(phase="decode", batch=1.0, context=1.0))
     if estimator is None:
-        one = analyze(spec, machine, phase="decode", precision=formats, batch=1, context=1).estimate
+        one = analyze(spec, machine, phase="decode", precision=formats, level="ideal", batch=1, context=1).estimate
     return Served(
         model=spec,
         chip=machine,

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ridgeline.api.analysis import Analysis, analyze
+from ridgeline.api.analysis import Analysis, analyze, bound_level
 from ridgeline.api.names import load_chip, load_model, load_precision, names
 from ridgeline.api.scenarios import make_scenario
 from ridgeline.catalogue.published import design_frequencies, published_accelerators, service_figures
@@ -312,7 +312,7 @@ def _evaluate(chip: Chip, workload: Workload) -> ChipRow:
             return _spread_row(chip, workload, empty)
         try:
             given: dict[str, Any] = dict(workload.given or {})
-            return _analysis_row(analyze(workload.model, chip, phase=workload.phase, **given), empty)
+            return _analysis_row(analyze(workload.model, chip, phase=workload.phase, level=bound_level(chip), **given), empty)
         except InfeasibleError:
             return _spread_row(chip, workload, empty)
     except InputError as error:

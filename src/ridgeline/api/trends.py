@@ -40,6 +40,11 @@ class ChipPoint:
     in_flight: float | None  # bytes that must be under way to keep the memory busy
     sources: Mapping[str, Source]
 
+    @property
+    def latency_is_estimate(self) -> bool:
+        """Whether no source prints the latency."""
+        return any(path.endswith(".latency") and one.confidence == "estimate" for path, one in self.sources.items())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Intensity:

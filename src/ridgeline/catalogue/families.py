@@ -99,10 +99,15 @@ def family_of(architecture: str, known: tuple[Family, ...] | None = None) -> Fam
 
 
 @cache
-def constants(name: str) -> tuple[Constant, ...]:
-    """Return a family's constants as its file states them."""
-    raw = next(raw for path, raw in _tables("families") if path.stem == name)
+def constants(name: str, *, based: bool = False) -> tuple[Constant, ...]:
+    """Return a family's constants as its file states them; with those of the family that it builds on where `based`."""
+    files = _tables("families")
+    raw = _with_base(_own(files, name), files) if based else _own(files, name)
     return tuple(_constant(key, one) for key, one in raw.get("constant", {}).items())
+
+
+def _own(files: list[tuple[Path, dict[str, Any]]], name: str) -> dict[str, Any]:
+    return next(raw for path, raw in files if path.stem == name)
 
 
 def _number(value: Any) -> float:
@@ -181,6 +186,18 @@ def stack_of(framework: str, kernel: str, vendor: str, architecture: str = "", k
         ):
             return one
     raise InputError(f"no software stack matches {framework!r}")
+
+
+def stack_named(name: str) -> Stack:
+    """Return a software stack by its name; raise `InputError` with the nearest names for one that is not there.
+
+    >>> stack_named("serving").graph
+    True
+    """
+    known = {one.name: one for one in stacks()}
+    if name not in known:
+        raise InputError(f"unknown stack {name!r}: {nearest(name, known)}")
+    return known[name]
 
 
 @cache

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ridgeline.catalogue.families import constants, family_of, stack_named
 from ridgeline.catalogue.silicon import technology_of
 from ridgeline.errors import InputError, UnitError, UnknownNameError, nearest
 from ridgeline.quantities import Unit, convert
 from ridgeline.specs.base import Source
-from ridgeline.specs.chip import Chip, MatrixUnit, MemoryLevel
+from ridgeline.specs.chip import Chip, FunctionName, MatrixUnit, MemoryLevel
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.precision import Precision
@@ -74,8 +75,8 @@ def chip(name: str) -> Chip:
 
 
 def _without_technology(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a chip's data without what no file states: its technology follows from its node."""
-    return {key: value for key, value in data.items() if key != "technology"}
+    """Return a chip's data without what no file states: its technology follows from its node, its constants from its family."""
+    return {key: value for key, value in data.items() if key not in ("technology", "efficiency", "stack")}
 
 
 def model(name: str) -> Model | ConvolutionalModel:
@@ -319,6 +320,9 @@ def _chip_faults(data: Mapping[str, Any]) -> Iterator[str]:
             unknown = [one for one in key.split(":") if one not in FORMATS and not (unit == "vector_unit" and one == "exponential")]
             if unknown:
                 yield f"`{unit}.{table}.{key}`: unknown number format {unknown[0]!r}; {nearest(unknown[0], FORMATS)}"
+    for key in (key for one in _tables(data, "functions") for key in one):
+        if key not in get_args(FunctionName):
+            yield f"`functions.{key}`: unknown function {key!r}; {nearest(key, get_args(FunctionName))}"
     held = [level for level in _tables(data, "memory") if level.get("role") != "further-tier"]
     if not held and not data.get("memory"):
         yield "missing key `memory`: a chip needs at least the [[memory]] that holds the model"
@@ -409,7 +413,26 @@ def _with_defaults(chip: Chip) -> Chip:
     chip = _with_technology(chip, sources)
     memory = tuple(_memory_energy(level, sources) for level in chip.memory)
     unit = _matrix_energy(chip, sources)
-    return replace(chip, memory=memory, matrix_unit=unit, sources=sources)
+    chip = replace(chip, memory=memory, matrix_unit=unit, sources=sources)
+    return _with_family(chip, sources) if _has_kernels(chip) else chip
+
+
+def _has_kernels(chip: Chip) -> bool:
+    """Say whether a chip runs kernels on many cores and its file says enough of them."""
+    many = chip.cores is not None and chip.cores.clock is not None and chip.matrix_unit.kind in ("dot-product", "simd")
+    return many and chip.kind in ("gpu", "cpu") and bool(chip.memory) and chip.main_memory.bandwidth is not None
+
+
+def _with_family(chip: Chip, sources: dict[str, Source]) -> Chip:
+    """Return the chip with the constants of its family and the software that serves models."""
+    family = family_of(chip.family)
+    for one in constants(family.name, based=True):
+        said = f"fitted; {one.meaning}" if one.spread else one.note or one.meaning
+        where = f"families/{family.name}.toml"
+        sources[f"efficiency.{one.name}"] = Source(
+            key=None, where=where, confidence="estimate", note=said, value=one.value, unit=one.unit
+        )
+    return replace(chip, efficiency=family, stack=stack_named("serving"), sources=sources)
 
 
 def _with_technology(chip: Chip, sources: dict[str, Source]) -> Chip:

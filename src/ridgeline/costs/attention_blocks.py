@@ -1,6 +1,6 @@
 """Attention as blocks on many cores: what a chain of dependent loads takes, and what softmax adds to the products."""
 
-from ridgeline.arrays import maximum
+from ridgeline.arrays import ceil_divide, maximum
 from ridgeline.quantities import Bytes, BytesPerSecond, Count, Flops, FlopsPerSecond, Fraction, Seconds
 
 
@@ -43,3 +43,17 @@ def score_time(
     both = matrix + vector
     longer = maximum(matrix, vector)
     return both - overlapped * (both - longer)
+
+
+def contended_time(*, blocks: Count, cores: Count, block: Seconds, loss: Fraction) -> Seconds:
+    """Time of blocks that wait for what they load: cores at work at the same time slow one another.
+
+        block · (⌈blocks / cores⌉ + loss · blocks / cores)
+
+    `block` is the time of a block on an otherwise idle chip. A round in which a share a of the cores has a block takes 1 + loss · a
+    times as long, and the shares of all rounds add up to blocks / cores.
+
+    >>> contended_time(blocks=150.0, cores=100, block=1e-3, loss=0.5)
+    0.00275
+    """
+    return block * (ceil_divide(blocks, cores) + loss * blocks / cores)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 from ridgeline.arrays import maximum, minimum, total
 from ridgeline.costs import area as areas
 from ridgeline.costs import energy as energies
+from ridgeline.costs.functions import INTEGER_FUNCTIONS
 from ridgeline.costs.scaling import scale_area, scale_energy, scale_sram_area, scale_sram_energy
 from ridgeline.errors import InputError
 from ridgeline.quantities import Bytes, Count, Joules, JoulesPerByte, JoulesPerFlop, Quantity, SquareMetres, Volts, Watts
 from ridgeline.specs.chip import Chip, MatrixUnit, MemoryLevel
-from ridgeline.specs.number_format import FORMATS, NumberFormat
+from ridgeline.specs.number_format import FORMATS, NumberFormat, accumulator
 from ridgeline.specs.technology import Coefficients, Technology
 
 SYSTOLIC = ("weight-stationary", "output-stationary", "input-stationary", "no-local-reuse")
@@ -72,21 +73,6 @@ class Parts(NamedTuple):
     def whole(self) -> Quantity:
         """All parts."""
         return self.multiply + self.align + self.accumulate
-
-
-def accumulator(form: NumberFormat) -> NumberFormat:
-    """Return the format that products are summed in; raise `InputError` for a format that names none.
-
-    >>> accumulator(FORMATS["fp8-e4m3"]).name, accumulator(FORMATS["int4"]).name
-    ('fp32', 'int32')
-    """
-    if form.accumulate not in FORMATS:
-        known = ", ".join(name for name in ("fp32", "fp16", "int32") if name in FORMATS)
-        raise InputError(
-            f"number format {form.name!r} has no accumulate format ({form.accumulate!r}): products of it cannot be summed; "
-            f"name one, such as {known}"
-        )
-    return FORMATS[form.accumulate]
 
 
 def _multiplied(form: NumberFormat) -> NumberFormat:
@@ -421,29 +407,6 @@ class ActivationUnit:
     def registers(self) -> int:
         """Words held: what each part gives, and the element itself."""
         return self.multipliers + self.adders + self.comparators + self.shifters + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Steps:
-    """Operations of an integer function: for each element, and divisions for each row of elements."""
-
-    multiply: float = 0.0
-    add: float = 0.0
-    compare: float = 0.0
-    shift: float = 0.0
-    divide_row: float = 0.0
-
-
-# Counted from the published program: GELU (x + b)² + c, then x·(y + 1); exp: z = ⌊x / ln 2⌋, r·(r + b) + c, 2⁻ᶻ; softmax: maximum,
-# difference, exp, sum, product with one reciprocal a row; square root: at most four steps of Newton, each a division; LayerNorm:
-# sum for the mean, difference, square, sum, product with one reciprocal a row, offset, requantisation [kim2021ibertcode].
-INTEGER_FUNCTIONS: Mapping[str, Steps] = {
-    "gelu": Steps(multiply=2.0, add=3.0, compare=1.0, shift=1.0),
-    "exp": Steps(multiply=2.0, add=3.0, compare=1.0, shift=1.0),
-    "softmax": Steps(multiply=3.0, add=5.0, compare=2.0, shift=2.0, divide_row=1.0),
-    "square-root": Steps(divide_row=4.0),
-    "layer-norm": Steps(multiply=2.0, add=4.0, shift=2.0, divide_row=5.0),
-}
 
 
 def activation_area(at: Coefficients, unit: ActivationUnit | None = None) -> SquareMetres:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ridgeline.errors import InputError
 from ridgeline.quantities import FlopsPerSecond, JoulesPerFlop
 from ridgeline.specs.chip import Chip
-from ridgeline.specs.number_format import FORMATS, NumberFormat
+from ridgeline.specs.number_format import FORMATS, NumberFormat, accumulator
 from ridgeline.specs.precision import Precision
 
 _FLOATS = ("fp4-e2m1", "fp6", "fp8-e4m3", "fp8-e5m2", "bf16", "fp16", "tf32", "fp32", "fp64")
@@ -114,4 +114,4 @@ def with_stream(chip: Chip, precision: Precision) -> Precision:
         or any(FORMATS[one].kind == "float" for one in formats)
     ):
         return precision
-    return replace(precision, wide=FORMATS[precision.activations.accumulate])
+    return replace(precision, wide=accumulator(precision.activations))

@@ -20,6 +20,8 @@ ORDER_TABLE: Any = np.array([[LOOPS.index(letter) for letter in order] for order
 WEIGHT_LOOPS = (1.0, 1.0, 0.0, 0.0, 1.0, 1.0)  # whether a tensor depends on each of the loops
 INPUT_LOOPS = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 OUTPUT_LOOPS = (1.0, 0.0, 1.0, 1.0, 0.0, 0.0)
+ONLY_K, ONLY_C, ONLY_P = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+ONLY_Q, ONLY_R, ONLY_S = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 WEIGHT_STATIONARY, OUTPUT_STATIONARY, INPUT_STATIONARY = 0, 1, 2
 
 
@@ -174,32 +176,42 @@ def _visits(order: Any, sizes: Any, used: Any) -> Quantity:
 def _cached_visits(layer: Layer, tile: Tile, order: Any, buffers: Buffers) -> tuple[Quantity, Quantity, Quantity]:
     """Return how often tiles of inputs and of weights miss in an image, and in how many images weights do, by reuse distance.
 
-    A loop that a tensor does not depend on comes back to its tiles. In between, one trip of the loop has touched other bytes of
-    both operands: the reuse distance, what the tiles of all loops inside span. Where these fit the cache the tiles are still there,
-    else none of them, because the least recently used goes first [mattson1970].
+    A loop that a tensor does not depend on comes back to its tiles. In between other bytes were touched: what the tiles of its own
+    loops, and of all inside these, span, its reuse distance (with the pixels of the next trip where all of the last were swept).
+    Where that fits the cache the tiles are still there, else none of them, because the least recently used goes first
+    [mattson1970].
 
     >>> product = Layer(n=1.0, k=32.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
     >>> tile = Tile(k=16.0, c=8.0, p=16.0, q=1.0, r=1.0, s=1.0)
-    >>> [float(one) for one in _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(768.0, 4096.0))[:2]]
-    [8.0, 4.0]
-    >>> [float(one) for one in _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(767.0, 4096.0))[:2]]
-    [8.0, 16.0]
+    >>> _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(768.0, 4096.0))[:2]
+    (8.0, 4.0)
+    >>> _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(767.0, 4096.0))[:2]
+    (8.0, 16.0)
 
     Weights come back with the next p: 32 · 16 of them, beside 16 · 16 inputs.
     """
     counts = (trips(layer.k, tile.k), trips(layer.c, tile.c), trips(layer.p, tile.p))
     counts = (*counts, trips(layer.q, tile.q), trips(layer.r, tile.r), trips(layer.s, tile.s))
     inputs = weights = counts[0] * 0.0 + 1.0
-    k, c, p, q, r, s = tile.k + inputs * 0.0, tile.c + inputs * 0.0, tile.p + inputs * 0.0, tile.q, tile.r, tile.s
+    none = swept = inputs * 0.0
+    k, c, p, q, r, s = tile.k + none, tile.c + none, tile.p + none, tile.q + none, tile.r + none, tile.s + none
+    input_distance = weight_distance = _operand_bytes(layer, Tile(k, c, p, q, r, s), buffers)
     for place in range(5, -1, -1):
         loop = ORDER_TABLE[order, place]
-        again = where(_operand_bytes(layer, Tile(k, c, p, q, r, s), buffers) <= buffers.scratchpad, 1.0, counts[loop])
+        again = where(input_distance <= buffers.scratchpad, 1.0, counts[loop])
         inputs = inputs * where(INPUT_LOOPS[loop] > 0.0, counts[loop], again)
+        again = where(weight_distance <= buffers.scratchpad, 1.0, counts[loop])
         weights = weights * where(WEIGHT_LOOPS[loop] > 0.0, counts[loop], again)
-        k, c, p = where(loop == 0, layer.k, k), where(loop == 1, layer.c, c), where(loop == 2, layer.p, p)
-        q, r, s = where(loop == 3, layer.q, q), where(loop == 4, layer.r, r), where(loop == 5, layer.s, s)
-    whole = _operand_bytes(layer, Tile(k, c, p, q, r, s), buffers)
-    return inputs, weights, where(whole <= buffers.scratchpad, 1.0, layer.n)
+        k, c = where(ONLY_K[loop] > 0.0, layer.k, k), where(ONLY_C[loop] > 0.0, layer.c, c)
+        p, q = where(ONLY_P[loop] > 0.0, layer.p, p), where(ONLY_Q[loop] > 0.0, layer.q, q)
+        r, s = where(ONLY_R[loop] > 0.0, layer.r, r), where(ONLY_S[loop] > 0.0, layer.s, s)
+        spanned = _operand_bytes(layer, Tile(k, c, p, q, r, s), buffers)
+        moves = where(counts[loop] > 1.0, 1.0, 0.0)
+        input_distance = where(moves * INPUT_LOOPS[loop] > 0.0, spanned, input_distance)
+        new = swept * _operand_bytes(layer, Tile(none, c, p, q, r, s), buffers)
+        weight_distance = where(moves * WEIGHT_LOOPS[loop] > 0.0, spanned + new, weight_distance)
+        swept = maximum(swept, moves * (1.0 - WEIGHT_LOOPS[loop]))
+    return inputs, weights, where(weight_distance <= buffers.scratchpad, 1.0, layer.n)
 
 
 def _operand_bytes(layer: Layer, tile: Tile, buffers: Buffers) -> Bytes:
@@ -556,7 +568,10 @@ def _outer(bound: Quantity, tile: Quantity, unit: Quantity) -> _Outer:
 
 
 def _mean_moves(layer: Layer, visits: _Visits, traffic: Traffic, tile: Tile, buffers: Buffers, memory: Memory) -> _Moves:
-    """Return what mean tiles take to move. Weights of which one tile holds all come with the first tile alone."""
+    """Return what mean tiles take to move. Weights of which one tile holds all come with the first tile alone.
+
+    A host that issues transfers one behind the other waits for a store's latency too.
+    """
     rate = transfer_rate(memory)
     input_visits = where(memory.reuse > 0.0, visits.inputs, visits.steps)
     weight_visits = where(memory.reuse > 0.0, visits.weights, visits.steps)
@@ -567,8 +582,8 @@ def _mean_moves(layer: Layer, visits: _Visits, traffic: Traffic, tile: Tile, buf
     return _Moves(
         traffic.input_words / (layer.n * input_visits * rate),
         where(alone, where(memory.reuse > 0.0, 0.0, weights), weights),
-        (traffic.written - traffic.partial) / pieces,
-        leave * layer.n * layer.k * layer.p * layer.q * buffers.accumulator_bytes / pieces,
+        (traffic.written - traffic.partial) / pieces + memory.beside * memory.latency,
+        leave * memory.beside * memory.latency + leave * layer.n * layer.k * layer.p * layer.q * buffers.accumulator_bytes / pieces,
         where(input_visits > visits.stays, 1.0, 0.0),
         where(weight_visits > visits.stays, 1.0, 0.0),
         where(visits.outputs > visits.stays, 1.0, 0.0),
@@ -646,6 +661,20 @@ def _scaled(moved: _Moves, kind: Any, first: Quantity, second: Quantity) -> _Mov
     )
 
 
+def _missing(moved: _Moves, inputs: Quantity, weights: Quantity, miss: tuple[float, float]) -> _Moves:
+    """Return what moves in slots where operands miss (1) or hit (0), given their shares of misses."""
+    return _Moves(
+        moved.inputs / inputs * miss[0],
+        moved.weights / weights * miss[1],
+        moved.results,
+        moved.sums,
+        moved.each_inputs,
+        moved.each_weights,
+        moved.each_outputs,
+        moved.returns,
+    )
+
+
 class _Outers(NamedTuple):
     """The two loops outside the sweeps, by what stays under the innermost loops: 0 inputs, 1 weights, 2 sums."""
 
@@ -708,7 +737,18 @@ def _overlapped(sweeps: Quantity, mean: _Sweep, edged: _Sweep, outer: _Outers, m
         total = total + one.share * _all_slots(one.sweep, one.moved, one.beside)
     first, last = _of_class(edged, moved, outer, (0.0, 0.0)), _of_class(edged, moved, outer, (1.0, 1.0))
     apart = sweeps * total + _at_the_ends(first, last, fill)
-    return where(sweeps * mean.tiles <= 3.0, apart, maximum(alike, apart))
+    few = sweeps * mean.tiles <= 3.0
+    return where(few, apart + where(mean.tiles > 2.0, _second_slot(first, fill), 0.0), maximum(alike, apart))
+
+
+def _second_slot(one: _Class, fill: Quantity) -> Quantity:
+    """Return what the second of three slots adds to one among slots like it: the array, filling, hid none of its latency before."""
+    sweep, moved = one.sweep, _around(one.sweep, one.moved, one.beside, one.moved.results, one.beside.results)
+    compute, first = sweep.compute * sweep.full_compute, moved.ordinary * sweep.full + sweep.setup
+    transfer = moved.ordinary * sweep.last + moved.leaving * sweep.full + sweep.setup
+    waited = maximum(first - compute - fill, 0.0)
+    even = _even(compute, (moved.ordinary + moved.leaving) * sweep.full + sweep.setup, sweep.latency)
+    return _after(compute, transfer, sweep.latency, waited) - _after(compute, transfer, sweep.latency, even - compute)
 
 
 class _Requests(NamedTuple):
@@ -799,7 +839,14 @@ def tiled_cost(
     mean = _Sweep(visits.steps / visits.stays, between / steps, latency, setup, 1.0, 1.0, 1.0, 1.0, 0.0)
     edged = _with_edge(layer, tile, order, array, dataflow, mean)
     outer, moved = _outers(layer, tile, array, dataflow, visits), _mean_moves(layer, visits, traffic, tile, buffers, memory)
-    together = ends + _overlapped(layer.n * visits.stays, mean, edged, outer, moved, array.fill)
+    together, inputs, weights = ends, 1.0 + 0.0 * ends, 1.0 + 0.0 * ends
+    if memory.cached > 0.0:
+        inputs, weights, images = _cached_visits(layer, tile, order, buffers)
+        inputs, weights = inputs / visits.inputs, weights * images / (visits.weights * layer.n)
+    for number in range(4 if memory.cached > 0.0 else 1):
+        missing = _missing(moved, inputs, weights, (1.0 - number % 2, 1.0 - number // 2))
+        share = (number % 2 + (1.0 - 2.0 * (number % 2)) * inputs) * (number // 2 + (1.0 - 2.0 * (number // 2)) * weights)
+        together = together + share * _overlapped(layer.n * visits.stays, mean, edged, outer, missing, array.fill)
     together = maximum(together + memory.beside * memory.start, load + store + memory.beside * memory.start * steps)
     together = together + 2.0 * memory.latency + (1.0 - memory.beside) * memory.start * steps
     body = where(buffers.double > 1.0, minimum(together, apart), apart)

@@ -12,7 +12,7 @@ from ridgeline.mapping.dataflow import TEMPORAL, TILED, check_dataflow, lanes_as
 from ridgeline.quantities import Bytes, Count, Fraction, Hertz, Joules, Seconds
 from ridgeline.results import Tiling
 from ridgeline.specs.chip import Chip, MemoryLevel
-from ridgeline.specs.number_format import FORMATS, NumberFormat
+from ridgeline.specs.number_format import FORMATS, NumberFormat, accumulator
 
 
 class ArrayMachine(NamedTuple):
@@ -62,7 +62,7 @@ def array_machine(
     arrays = chip.cores.count * (1 if unit.count is None else unit.count)
     if arrays != 1:
         _check_several(chip, arrays)
-    accumulate = FORMATS[FORMATS[compute].accumulate]
+    accumulate = accumulator(FORMATS[compute])
     clock = _step_rate(chip, chip.cores.clock, compute, arrays * rows * columns * depth)
     array = _array(chip, clock, flow)
     return ArrayMachine(

@@ -49,6 +49,12 @@ class Part:
         cuts = [ceil_divide(getattr(self.layer, loop), tile[loop]) for loop in "kpq"]
         return self.count * self.layer.n * cuts[0] * cuts[1] * cuts[2]
 
+    @property
+    def output_blocks(self) -> Count:
+        """Blocks of outputs as large as the array, of all repetitions, at least one."""
+        array, layer = self.machine.array, self.layer
+        return max(self.count * layer.n * layer.k * layer.p * layer.q / (array.rows * array.columns), 1.0)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Placed:
@@ -63,12 +69,14 @@ class Placed:
 def product_layer(product: Product) -> Layer:
     """Return the nest of a product; sizes that are averages are rounded up to whole ones.
 
+    Products that share their stationary operand lie below one another: it is read once for all of them.
+
     >>> from ridgeline.specs.number_format import FORMATS
     >>> int8 = FORMATS["int8"]
     >>> product_layer(Product(batch=1, m=128, n=64, k=32, formats=(int8, int8)))
     Layer(n=1.0, k=64.0, c=32.0, p=128.0, q=1.0, r=1.0, s=1.0, stride=1.0)
     """
-    m, n, k = (float(math.ceil(size)) for size in (product.m, product.n, product.k))
+    m, n, k = (float(math.ceil(size)) for size in (product.m * product.shared, product.n, product.k))
     if product.window is None:
         return tiling.product(m, n, k)
     p, q, r, s, stride = (float(size) for size in product.window)
@@ -88,11 +96,11 @@ def place_step(machine: Machine, operations: Sequence[Operation], fusion: Fusion
         return [_placed_rows(machine, operation, [rows[id(product)] for product in operation.products]) for operation in operations]
     runs = fusion_plans(machine.chip, operations, fusion)
     placed = _place_kernels(machine, list(dict.fromkeys(kernel for plans in runs for plan in plans for kernel in plan)))
-    return [one for plans in runs for one in _best_plan(plans, placed)]
+    return [one for plans in runs for one in _best_plan(plans, placed, fewest=fusion == "all")]
 
 
-def _best_plan(plans: Sequence[Plan], placed: Mapping[Kernel, "Placed | InfeasibleError"]) -> list[Placed]:
-    """Return the kernels of the plan that takes least time; one that does not fit is passed over."""
+def _best_plan(plans: Sequence[Plan], placed: Mapping[Kernel, "Placed | InfeasibleError"], *, fewest: bool) -> list[Placed]:
+    """Return the kernels of the plan that takes least time, or has fewest kernels; one that does not fit is passed over."""
     found: list[list[Placed]] = []
     failure = InfeasibleError("nothing fits")
     for plan in plans:
@@ -103,7 +111,7 @@ def _best_plan(plans: Sequence[Plan], placed: Mapping[Kernel, "Placed | Infeasib
             found.append([one for one in kernels if isinstance(one, Placed)])
     if not found:
         raise failure
-    return min(found, key=lambda kernels: sum(one.time for one in kernels))
+    return min(found, key=lambda kernels: (len(kernels) if fewest else 0, sum(one.time for one in kernels)))
 
 
 def _place_kernels(machine: Machine, kernels: Sequence[Kernel]) -> dict[Kernel, "Placed | InfeasibleError"]:
@@ -142,16 +150,19 @@ def _tile_all(machine: Machine, kernels: Sequence[Kernel]) -> dict[tuple[Kernel,
         weights, inputs = products[0].formats
         on = array_machine(machine.chip, inputs=inputs, weights=weights, compute=machine.rate(products[0].formats).format)
         on = on._replace(buffers=on.buffers._replace(output_bytes=output_bytes))
-        for place, product, share in zip(places, products, _shares(products, on, rows), strict=True):
+        tails = [function_times(machine, kernel.operation).vector for kernel, _ in places] if rows else None
+        for place, product, share in zip(places, products, _shares(products, on, tails), strict=True):
             found[place] = share if isinstance(share, InfeasibleError) else _part(product, share, on)
     return found
 
 
-def _shares(products: Sequence[Product], on: ArrayMachine, rows: bool) -> Sequence[Share | InfeasibleError]:
+def _shares(products: Sequence[Product], on: ArrayMachine, tails: Sequence[Seconds] | None) -> Sequence[Share | InfeasibleError]:
+    """Return the best tiling of each product; with `tails`, the times of row-wise functions behind them, of whole rows."""
     layers = [product_layer(product) for product in products]
-    batches = [product.batch for product in products]
-    if rows:
-        return [tile_whole_rows(layer, batch, on) for layer, batch in zip(layers, batches, strict=True)]
+    batches = [product.batch / product.shared for product in products]
+    if tails is not None:
+        found = zip(layers, batches, tails, strict=True)
+        return [tile_whole_rows(layer, batch, on, tail_cycles=tail * on.clock / batch) for layer, batch, tail in found]
     try:
         return tile_shares(layers, batches, on)
     except InfeasibleError as error:
@@ -177,8 +188,8 @@ def _placed(machine: Machine, kernel: Kernel, parts: Sequence["Part | Infeasible
     compute = sum(part.count * part.cost.compute / part.machine.clock for part in tiled)
     moved = extra + sum(part.count * (part.cost.load + part.cost.store) / part.machine.clock for part in tiled)
     passed = max(sum(part.time for part in tiled), moved, functions.vector)
-    if kernel.fused:  # the last tile's sums wait for their functions alone
-        passed = passed + functions.vector / sum(part.output_tiles for part in tiled)
+    if kernel.fused:  # what the last sums wait for alone: a block of the array, or for whole rows a tile
+        passed = passed + functions.vector / sum(part.output_tiles if kernel.rows else part.output_blocks for part in tiled)
     time = {"compute": compute, "vector": functions.vector, f"memory.{main.name}": moved}
     time["overhead"] = passed - max(time.values())
     traffic = kernel.extra_bytes + sum(part.count * sum(part.tiling.traffic["dram"].values()) for part in tiled)

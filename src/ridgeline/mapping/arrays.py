@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ridgeline.costs.tiled import Layer, Tile
 from ridgeline.errors import InfeasibleError
 from ridgeline.mapping.array_machine import ArrayMachine
+from ridgeline.mapping.cached_tiling import tile_behind_cache
 from ridgeline.mapping.tiling import cost_tiling, tile_batch
 from ridgeline.quantities import Bytes, Count, Joules
 from ridgeline.results import Tiling
@@ -55,6 +56,12 @@ def tile_shares(
 
 def _tile(layers: Sequence[Layer], machine: ArrayMachine, objective: str) -> list[Tiling]:
     parts = (machine.array, machine.buffers, machine.searched)
+    if machine.memory.cached > 0.0:
+        found = {
+            layer: tile_behind_cache(layer, *parts, energy=machine.energy, dataflow=machine.dataflow, objective=objective)
+            for layer in dict.fromkeys(layers)
+        }
+        return [found[layer] for layer in layers]
     return tile_batch(layers, *parts, energy=machine.energy, dataflows=(machine.dataflow,), objective=objective)
 
 

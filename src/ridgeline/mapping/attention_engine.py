@@ -38,7 +38,8 @@ class AttentionBlock(NamedTuple):
     read: Bytes
     written: Bytes
     queries: Count  # of a block
-    keys: Count  # of a block; all of them: whole rows
+    keys: Count  # of a block
+    rescaled: Count  # elementary operations that rescale outputs from block to block
     scratchpad: Bytes
     accumulator: Bytes
 
@@ -94,11 +95,13 @@ def fused_attention(
     cycles = (overlapped if buffers.double > 1.0 else serial) + memory.latency + array.fill + memory.start * steps
     best = int(np.argmin(cycles))
     values = (cycles, compute, vector, transfer, read)
+    blocks = ceil_divide(heads.keys, float(y[best]))
     return AttentionBlock(
         *(float(one[best]) for one in values),
         written=float(written),
         queries=float(x[best]),
         keys=float(y[best]),
+        rescaled=heads.share * heads.queries * heads.value_size * (blocks - 1.0) * RESCALE_OPERATIONS * online,
         scratchpad=float(scratchpad[best]),
         accumulator=float(accumulator[best]),
     )

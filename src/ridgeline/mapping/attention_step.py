@@ -2,10 +2,10 @@
 
 from typing import Literal
 
+from ridgeline.arrays import ceil_divide
 from ridgeline.costs.energy import arithmetic_energy, transfer_energy
 from ridgeline.costs.ideal import Machine, function_counts
 from ridgeline.costs.tiled import ORDERS, Layer, Tile
-from ridgeline.errors import InfeasibleError
 from ridgeline.mapping.array_machine import ArrayMachine, array_machine, energy_by_component
 from ridgeline.mapping.attention_engine import AttentionBlock, Heads, fused_attention
 from ridgeline.mapping.functions import function_times
@@ -17,15 +17,14 @@ from ridgeline.results import Cost, Operation
 def place_attention(machine: Machine, operation: Operation, form: Literal["rows", "online"]) -> tuple[Cost, Seconds]:
     """Return the cost of scores, softmax and values in one kernel, and the time that passes.
 
-    Raises `InfeasibleError` where no block of queries and keys fits, or a chip has several arrays.
+    Heads that share keys and values (`Product.shared`) run as one with all their queries; several arrays take heads in turn, each
+    with its share of memory. Raises `InfeasibleError` where no block of queries and keys fits.
     """
     scores, values = operation.products
     inputs, keys = scores.formats[1], scores.formats[0]
     compute = machine.rate(scores.formats).format
     on = array_machine(machine.chip, inputs=inputs, weights=keys, compute=compute)
-    if on.arrays > 1:
-        raise InfeasibleError(f"{machine.chip.name} has {on.arrays:g} arrays: attention runs as one kernel on one")
-    heads = Heads(scores.m, scores.n, scores.k, values.n, scores.share)
+    heads = Heads(scores.m * scores.shared, scores.n, scores.k, values.n, scores.share)
     vector = function_times(machine, operation).vector
     count = scores.batch * scores.m * scores.n * scores.share
     buffers = on.buffers._replace(output_bytes=sum(one.bytes for one in operation.writes) / (values.batch * values.m * values.n))
@@ -39,8 +38,8 @@ def place_attention(machine: Machine, operation: Operation, form: Literal["rows"
         lane_cycles=on.clock / machine.lane_rate if machine.lane_rate is not None else 0.0,
         online=form == "online",
     )
-    main, batch = machine.levels[-1], scores.batch
-    seconds = batch / on.clock
+    main, batch = machine.levels[-1], scores.batch / scores.shared
+    seconds = ceil_divide(batch, on.arrays) / on.clock
     time = {
         "compute": block.compute * seconds,
         "vector": block.vector * seconds,
@@ -59,24 +58,26 @@ def place_attention(machine: Machine, operation: Operation, form: Literal["rows"
 def _energy(machine: Machine, operation: Operation, on: ArrayMachine, block: AttentionBlock) -> dict[str, Joules]:
     """Energy by component: both products' accesses on the chip, what the kernel moves, and the softmax."""
     scores, values = operation.products
+    queries, heads = scores.m * scores.shared, scores.batch / scores.shared
     found: dict[str, Joules] = {}
     compute = machine.rate(scores.formats).format
     nests = (
-        (Layer(1.0, scores.n, scores.k, scores.m, 1.0, 1.0, 1.0, 1.0), Tile(block.keys, scores.k, block.queries, 1.0, 1.0, 1.0)),
-        (Layer(1.0, values.n, values.k, values.m, 1.0, 1.0, 1.0, 1.0), Tile(values.n, block.keys, block.queries, 1.0, 1.0, 1.0)),
+        (Layer(1.0, scores.n, scores.k, queries, 1.0, 1.0, 1.0, 1.0), Tile(block.keys, scores.k, block.queries, 1.0, 1.0, 1.0)),
+        (Layer(1.0, values.n, values.k, queries, 1.0, 1.0, 1.0, 1.0), Tile(values.n, block.keys, block.queries, 1.0, 1.0, 1.0)),
     )
     for layer, tile in nests:
         large = on.buffers._replace(scratchpad=float("inf"), accumulator=float("inf"))
         parts = (on.array, large, on.searched)
         nest = cost_tiling(layer, tile, ORDERS[ORDERS.index("kpqcrs")], *parts, dataflow=on.dataflow, energy=on.energy)
         for name, value in energy_by_component(machine.chip, compute, nest).items():
-            found[name] = found.get(name, 0.0) + scores.batch * scores.share * value
+            found[name] = found.get(name, 0.0) + heads * scores.share * value
     if not found:
         return {}
     main = machine.levels[-1]
     if main.energy is not None:
-        moved = scores.batch * (block.read + block.written)
+        moved = heads * (block.read + block.written)
         found[f"memory.{main.name}"] = transfer_energy(bytes=moved, energy=main.energy)
     if machine.lane_energy is not None:
-        found["vector"] = arithmetic_energy(flops=sum(function_counts(operation)), energy=machine.lane_energy)
+        lanes = sum(function_counts(operation)) + heads * block.rescaled
+        found["vector"] = arithmetic_energy(flops=lanes, energy=machine.lane_energy)
     return found

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from ridgeline.mapping.functions import is_row_wise
+from ridgeline.mapping.functions import is_row_wise, place_of
 from ridgeline.mapping.fusion import joined, merge
 from ridgeline.quantities import Bytes
 from ridgeline.results import Operation, Tensor
@@ -48,8 +48,7 @@ Plan = tuple[Kernel, ...]
 def fusion_plans(chip: Chip, operations: Sequence[Operation], fusion: Fusion = "best") -> list[list[Plan]]:
     """Return, run by run of a step's operations, the plans to choose from: alone first, fused most last.
 
-    Only functions that the chip evaluates itself (`functions` says native or polynomial) join a product. `none` leaves every
-    operation alone, `all` keeps the plans that fuse most.
+    Functions of the host join no product; `none` leaves every operation alone.
     """
     read = as_read(operations)
     needed = _needed_after(read)
@@ -58,7 +57,7 @@ def fusion_plans(chip: Chip, operations: Sequence[Operation], fusion: Fusion = "
     while start < len(read):
         end = start + (1 if fusion == "none" else _run_length(chip, read, start))
         plans = list(_plans(read[start:end], needed, start))
-        runs.append(_most(plans) if fusion == "all" else plans)
+        runs.append(plans)
         start = end
     return runs
 
@@ -115,7 +114,7 @@ def _joins(chip: Chip, run: Sequence[Operation], operation: Operation) -> bool:
         return _makes_scores(first) and len(run) == 2 and operation.kind == "attention"
     if any(one.products for one in run[1:]) or not operation.fusable:
         return False
-    return all(chip.functions.get(name) in ("native", "polynomial") for name in operation.functions)
+    return all(place_of(chip, name) != "host" for name in operation.functions)
 
 
 def _makes_scores(operation: Operation) -> bool:
@@ -138,10 +137,19 @@ def _plans(run: Sequence[Operation], needed: Sequence[frozenset[str]], start: in
 def _epilogue(group: Sequence[Operation], needed: frozenset[str]) -> Kernel:
     """Return a product with its functions as a kernel."""
     whole = _one(group, needed)
-    if len(group) == 1:
-        return Kernel(whole)
     extra = sum(tensor.bytes for tensor in whole.reads) - sum(tensor.bytes for tensor in group[0].reads)
-    return Kernel(whole, rows=any(is_row_wise(one) for one in group[1:]), fused=True, extra_bytes=extra)
+    extra = extra + _beside(group[0])
+    rows = any(is_row_wise(one) for one in group[1:])
+    return Kernel(whole, rows=rows, fused=len(group) > 1, extra_bytes=extra)
+
+
+def _beside(operation: Operation) -> Bytes:
+    """Bytes of an operation that its nests do not count: biases, and what a mask leaves out of activations that cross whole."""
+    bias = sum(tensor.bytes for tensor in operation.reads if tensor.name.endswith("bias"))
+    if operation.kind != "attention" or not operation.products:
+        return bias
+    whole = sum(tensor.bytes for tensor in operation.tensors if tensor.role == "activation")
+    return bias + (1.0 - operation.products[0].share) * whole
 
 
 def _one(group: Sequence[Operation], needed: frozenset[str]) -> Operation:
@@ -149,8 +157,3 @@ def _one(group: Sequence[Operation], needed: frozenset[str]) -> Operation:
     if len(group) == 1:
         return group[0]
     return replace(merge(group, needed), name=joined([one.name for one in group]))
-
-
-def _most(plans: Sequence[Plan]) -> list[Plan]:
-    fewest = min(len(plan) for plan in plans)
-    return [plan for plan in plans if len(plan) == fewest]

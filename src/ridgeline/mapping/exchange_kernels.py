@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ridgeline.arrays import minimum, where
 from ridgeline.mapping.collectives import Kind, collective_cost, place
-from ridgeline.quantities import Bytes, BytesPerSecond, Fraction, Seconds
+from ridgeline.quantities import Bytes, BytesPerSecond, Count, Fraction, Seconds
 from ridgeline.specs.system import NetworkTier
 
 PASSES = {"all-reduce": 2.0, "reduce-scatter": 1.0, "all-gather": 1.0, "all-to-all": 1.0, "send": 1.0}
@@ -22,8 +22,8 @@ class Library(NamedTuple):
     launch: Seconds  # of its kernel, up to the first byte
     step: Seconds  # that its flags add to the latency of a tier
     share: Fraction  # of a tier's bandwidth that its kernels reach
-    low_latency: Fraction  # of that share, where flags travel with the data
-    fill: Seconds  # of the channels of a ring that moves whole chunks
+    flagged: BytesPerSecond  # that its cores move at most where flags travel with the data
+    fill: Seconds  # of one channel of a ring that moves whole chunks, before the links are full
     copies: BytesPerSecond = float("inf")  # of a member's own part within its memory
     direct_launch: Seconds = 0.0  # of its kernels for small all-reduces
     direct_limit: Bytes = 0.0  # up to which it takes them
@@ -48,29 +48,47 @@ def tiers_of(network: Sequence[NetworkTier], per_node: int) -> tuple[NetworkTier
     return (*found, replace(last, bandwidth=last.bandwidth * taken / chips))
 
 
+_CHANNEL = 12.5e9  # bandwidth of a channel: a twenty-fourth of an NVLink 3 chip's links, for which the library opens 24
+_CHANNELS = 32.0  # at most
+
+
+def channels(bandwidth: BytesPerSecond) -> Count:
+    """Return the rings that a library opens side by side to fill links of a bandwidth [hu2025demystifying].
+
+    >>> channels(300e9), channels(27e9), channels(900e9)
+    (24.0, 3.0, 32.0)
+    """
+    return min(-(-bandwidth // _CHANNEL), _CHANNELS)
+
+
 def exchange_time(network: Sequence[NetworkTier], kind: Kind, bytes: Bytes, members: int, library: Library) -> Seconds:
     """Return the time of a collective of buffers of `bytes` among members, the library's protocol chosen by cost.
 
         launch + min(ring with flags, ring with chunks + fill, switch that adds + fill) + own part / copies
 
+    A channel is a ring of its own through some cores; `channels` says how many. A message between two fills none.
     Where the library has kernels of its own for small all-reduces: direct launch + one shot, or two.
 
     >>> tier = NetworkTier(name="switch", size=8, topology="switch", bandwidth=100e9, latency=1e-6)
-    >>> library = Library(launch=5e-6, step=0.0, share=1.0, low_latency=1.0, fill=10e-6)
+    >>> library = Library(launch=5e-6, step=0.0, share=1.0, flagged=1e12, fill=1e-6)
     >>> round(exchange_time([tier], "all-gather", 1e3, 4, library), 9)  # launch and 3 steps of 1 µs with 250 B at 50 GB/s
     8.015e-06
     """
     levels = place(network, members)
-    slowed = [replace(one, latency=(one.latency or 0.0) + library.step, bandwidth=one.bandwidth * library.share) for one in network]
-    flagged = [replace(one, bandwidth=one.bandwidth * library.low_latency) for one in slowed]
+    # A ring's kernels read, add, write and forward each byte; those of a message only read and send it.
+    share = min(1.0, 2.0 * library.share) if kind == "send" else library.share
+    slowed = [replace(one, latency=(one.latency or 0.0) + library.step, bandwidth=one.bandwidth * share) for one in network]
+    # Flags take half of the bandwidth, and cores move `flagged` of data at most.
+    flagged = [replace(one, bandwidth=min(one.bandwidth, 2.0 * library.flagged)) for one in slowed]
+    fill = 0.0 if kind == "send" else channels(levels[0].tier.bandwidth) * library.fill
     algorithm = "direct" if kind in ("send", "all-to-all") else "ring"
 
     def of(tiers: Sequence[NetworkTier], protocol: str, how: str = algorithm) -> Seconds:
         return collective_cost(tiers, kind, bytes, members, algorithm=how, protocol=protocol).time
 
-    time = minimum(of(flagged, "low-latency"), of(slowed, "simple") + library.fill)
+    time = minimum(of(flagged, "low-latency"), of(slowed, "simple") + fill)
     if kind == "all-reduce" and len(levels) == 1 and levels[0].tier.in_network_reduction:
-        time = minimum(time, of(slowed, "simple", "in-network") + library.fill)
+        time = minimum(time, of(slowed, "simple", "in-network") + fill)
     if kind == "all-to-all":  # one message to each other member, sent in turn
         time = time + (members - 2) * (levels[-1].latency + library.step)
     own = 0.0 * bytes if kind == "send" else bytes / members

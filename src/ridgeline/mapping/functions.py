@@ -8,7 +8,8 @@ from ridgeline.costs.ideal import Machine
 from ridgeline.errors import InputError
 from ridgeline.quantities import Count, Seconds
 from ridgeline.results import Operation
-from ridgeline.specs.chip import Chip
+from ridgeline.specs.chip import Chip, Place
+from ridgeline.specs.number_format import FORMATS
 from ridgeline.workload.functions import FUNCTIONS
 
 
@@ -27,9 +28,24 @@ class FunctionTimes:
         return self.software + self.conversion + self.transfer
 
 
+def place_of(chip: Chip, function: str) -> Place:
+    """Say where a chip runs a function: as its file says; else on its lanes, as an integer polynomial where they know no floats.
+
+    >>> from ridgeline.specs.chip import Chip, VectorUnit
+    >>> place_of(Chip(name="lanes", vector_unit=VectorUnit(rate={"int32": 1e9})), "softmax")
+    'polynomial'
+    """
+    stated = chip.functions.get(function)
+    if stated is not None:
+        return stated
+    names = {name.partition(":")[0] for name in (*chip.matrix_unit.rate, *chip.vector_unit.rate)} - {"exponential"}
+    has_floats = any(FORMATS[name].kind == "float" for name in names)
+    return "polynomial" if not has_floats and FUNCTIONS[function].special > 0.0 else "native"
+
+
 def runs_on_host(chip: Chip, operation: Operation) -> bool:
     """Say whether a chip sends an operation to its host: any of its functions sends the whole of it."""
-    return any(chip.functions.get(name) == "host" for name in operation.functions)
+    return any(place_of(chip, name) == "host" for name in operation.functions)
 
 
 def is_row_wise(operation: Operation) -> bool:
@@ -65,8 +81,8 @@ def _chip_operations(chip: Chip, operation: Operation) -> tuple[Count, Count]:
     specials: Count = 0.0
     for name, elements in operation.functions.items():
         function = FUNCTIONS[name]
-        if chip.functions.get(name) == "polynomial":
-            lanes = lanes + elements * polynomial_operations(lane=function.lane, special=function.special)
+        if place_of(chip, name) == "polynomial":
+            lanes = lanes + elements * polynomial_operations(name, lane=function.lane, special=function.special)
         else:
             lanes, specials = lanes + elements * function.lane, specials + elements * function.special
     return lanes, specials

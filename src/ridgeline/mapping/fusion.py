@@ -1,14 +1,16 @@
 """Which operations run as one, so that what passes between them never leaves the chip."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from ridgeline.quantities import Count
 from ridgeline.results import Operation, Tensor
 
 
-def fuse(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """Return the operations with every one that a neighbour can absorb fused into it.
+def fuse(
+    operations: Sequence[Operation], joins: "Callable[[Sequence[Operation], Operation], bool] | None" = None
+) -> tuple[Operation, ...]:
+    """Return the operations with every one that a neighbour can absorb fused into it; `joins` may say which ones can.
 
     - scores, softmax and values become one attention: scores stay on chip [dao2022flashattention];
     - products that read the same activation become one (query, key and value; gate and up);
@@ -20,7 +22,7 @@ def fuse(operations: Sequence[Operation]) -> tuple[Operation, ...]:
     """
     groups: list[list[Operation]] = []
     for operation in operations:
-        if groups and _joins(groups[-1], operation):
+        if groups and (joins or _joins)(groups[-1], operation):
             groups[-1].append(operation)
         else:
             groups.append([operation])

@@ -92,6 +92,7 @@ class Parts(NamedTuple):
     rows: Count
     columns: Count
     split: Count
+    moved: Bytes  # across main memory
 
 
 def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> Engine:
@@ -191,7 +192,7 @@ def product_parts(machine: Engine, family: Family, shape: Shape, method: Method,
     split = minimum(split, maximum(ceil_divide(shape.k, _LEAST_DEPTH), 1.0))
     tiles = shape.batch * ceil_divide(shape.m, rows) * ceil_divide(shape.n, columns) * split
     compute = rounds(tiles=tiles, cores=machine.cores) * (
-        _tile(machine, family, shape, method, (rows, columns, split)) + family.tile_cycles / machine.clock
+        tile_in_core(machine, family, shape, method, (rows, columns, split)) + family.tile_cycles / machine.clock
     )
     stores = shape.batch * shape.m * shape.n * shape.out / machine.bandwidth
     compute = compute + family.stores * stores
@@ -206,11 +207,11 @@ def product_parts(machine: Engine, family: Family, shape: Shape, method: Method,
     join = where(split > 1.0, start + sums / machine.cache_bandwidth, 0.0 * sums)
     least = maximum(power, flops / machine.peak)  # a boosted clock never beats the datasheet: `ideal` stays a bound
     time = maximum(overlapped_time(compute=compute, memory=memory, exposed=family.exposed), least) + join + start
-    return Parts(time, compute, memory, power, join, rows, columns, split)
+    return Parts(time, compute, memory, power, join, rows, columns, split, moved)
 
 
-def _tile(machine: Engine, family: Family, shape: Shape, method: Method, choice: tuple[Count, Count, Count]) -> Seconds:
-    """Time of one tile's main loop on its core, with what the lanes do inside it."""
+def tile_in_core(machine: Engine, family: Family, shape: Shape, method: Method, choice: tuple[Count, Count, Count]) -> Seconds:
+    """Return the time of one tile's main loop on its core, with what the lanes do inside it."""
     rows, columns, split = choice
     depth = ceil_divide(shape.k / split, _STEP) * _STEP
     core, lanes = machine.rate / machine.cores, machine.lanes / machine.cores

@@ -31,6 +31,16 @@ class AttentionShape(NamedTuple):
     kv_heads: Count
     head_size: Count
     cache_bytes: Bytes  # of a value of the cache
+    tensors: Count = 2.0  # that a KV head reads of each token, in vectors of `head_size`: keys and values
+    seen: Count | None = None  # keys that a query attends to on average; None: all before it, or all
+
+
+class AttentionParts(NamedTuple):
+    """What an attention kernel takes, by resource."""
+
+    time: Seconds
+    compute: Seconds
+    memory: Seconds
 
 
 class AttentionMethod(NamedTuple):
@@ -49,17 +59,23 @@ class AttentionMethod(NamedTuple):
 
 def decode_time(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod) -> Seconds:
     """Return the time of decode attention's kernels, the split along the cache chosen by cost."""
+    return decode_parts(machine, family, shape, method).time
+
+
+def decode_parts(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod) -> AttentionParts:
+    """Return what decode attention's kernels take by resource, the split along the cache chosen by cost."""
     splits = np.array(SPLITS if method.splits else SPLITS[:1])
     wide = AttentionShape(*(_appended(one) for one in shape))
     found = _decode(Engine(*(_appended(one) for one in machine)), family, wide, method, splits)
-    return found.min(axis=-1)
+    best = np.argmin(found.time, axis=-1)[..., None]
+    return AttentionParts(*(np.take_along_axis(np.broadcast_to(one, found.time.shape), best, axis=-1)[..., 0] for one in found))
 
 
 def _appended(value: Any) -> Any:
     return value[..., None] if isinstance(value, np.ndarray) else value
 
 
-def _decode(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod, split: Count) -> Seconds:
+def _decode(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod, split: Count) -> AttentionParts:
     group = shape.heads / shape.kv_heads
     split = minimum(split, maximum(ceil_divide(shape.kv_len, _LEAST_CHUNK), 1.0))
     if not method.splits_single:
@@ -67,7 +83,7 @@ def _decode(machine: Engine, family: Family, shape: AttentionShape, method: Atte
     split = where(group <= method.split_group, split, 0.0 * split + 1.0)
     packed = where(group <= method.group_limit, 0.0 * group + 1.0, group)  # blocks of a KV head
     blocks = shape.batch * shape.kv_heads * packed * split
-    cache = 2.0 * shape.batch * shape.kv_heads * shape.kv_len * shape.head_size * shape.cache_bytes
+    cache = shape.tensors * shape.batch * shape.kv_heads * shape.kv_len * shape.head_size * shape.cache_bytes
     found = resident_share(footprint=cache, capacity=machine.cache) if method.resident else 0.0 * cache
     drawn = minimum(blocks, machine.cores) * machine.core_bandwidth
     memory = cache * (1.0 - found) / minimum(family.paged * machine.bandwidth, drawn) + cache * found / minimum(
@@ -95,18 +111,27 @@ def _decode(machine: Engine, family: Family, shape: AttentionShape, method: Atte
     )
     sums = 8.0 * split * shape.batch * shape.heads * shape.head_size  # partial results at 32 bits, written and read
     join = where(split > 1.0, start + sums / machine.cache_bandwidth, 0.0 * sums)
-    return start + maximum(maximum(memory, chain), maximum(compute, convert)) + join
+    compute = maximum(compute, convert)
+    return AttentionParts(start + maximum(maximum(memory, chain), compute) + join, compute, memory)
 
 
 def prefill_time(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod, causal: bool = True) -> Seconds:
     """Return the time of prefill attention's kernel, its tile of queries chosen by cost."""
-    times = [_prefill(machine, family, shape, method, (tile, causal)) for tile in _QUERY_TILES]
-    return minimum(*times)
+    return prefill_parts(machine, family, shape, method, causal).time
+
+
+def prefill_parts(
+    machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod, causal: bool = True
+) -> AttentionParts:
+    """Return what prefill attention's kernel takes by resource, its tile of queries chosen by cost."""
+    first, second = (_prefill(machine, family, shape, method, (tile, causal)) for tile in _QUERY_TILES)
+    better = first.time <= second.time
+    return AttentionParts(*(where(better, one, other) for one, other in zip(first, second, strict=True)))
 
 
 def _prefill(
     machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod, choice: tuple[float, bool]
-) -> Seconds:
+) -> AttentionParts:
     """Time of whole tiles of queries over the keys that they see."""
     largest, causal = choice
     tile = minimum(0.0 * shape.queries + largest, ceil_divide(shape.queries, _ROWS) * _ROWS)
@@ -114,6 +139,8 @@ def _prefill(
     before = shape.kv_len - shape.queries
     # A causal tile sees what came before and, on average, half of the queries' tiles and its own whole one.
     seen = before + tile * (tiles + 1.0) / 2.0 if causal else shape.kv_len + 0.0 * tile
+    if shape.seen is not None:
+        seen = shape.seen + tile / 2.0 if causal else shape.seen + 0.0 * tile
     blocks = shape.batch * shape.heads * tiles
     scores = blocks * tile * seen
     longest = tile * (before + tile * tiles)  # of the block that sees most
@@ -150,4 +177,4 @@ def _prefill(
     if method.prepares:
         values = shape.batch * shape.queries * (shape.heads + 2.0 * shape.kv_heads) * shape.head_size
         time = time + start + 4.0 * values / machine.bandwidth  # read and written at 16 bits
-    return time
+    return AttentionParts(time, busy, moved / machine.bandwidth)

@@ -15,8 +15,9 @@ from ridgeline.costs.tiled import LOOPS, ORDERS, Array, Buffers, Layer, Memory, 
 from ridgeline.errors import InfeasibleError
 from ridgeline.quantities import Count, Fraction
 
-_DRAWN = 1 << 15  # mappings drawn at a time
-_ROUNDS = 40
+_DRAWN = 1 << 13  # mappings drawn at a time
+_ROUNDS = 160
+_HOPELESS = 2  # rounds in which nothing fitted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,6 +60,8 @@ def sample_mapspace(
         products = _draw(layer, array, buffers, memory, energy, generator, dataflow)
         drawn, kept = drawn + _DRAWN, kept + len(products)
         found.append(products)
+        if kept == 0 and drawn >= _HOPELESS * _DRAWN:
+            break
         if kept >= mappings:
             whole = np.concatenate(found)
             values = np.sort(whole[:mappings])

@@ -14,11 +14,12 @@ from ridgeline.quantities import Count
 _SUMS_STAY = ORDERS.index("kpqcrs")
 
 
-def tile_whole_rows(layer: Layer, batch: Count, machine: ArrayMachine) -> Share | InfeasibleError:
+def tile_whole_rows(layer: Layer, batch: Count, machine: ArrayMachine, *, tail_cycles: Count = 0.0) -> Share | InfeasibleError:
     """Return the fastest tile that holds all of k, over every number of rows and every multiple of the array's side along c.
 
-    What is left is as small as the accumulator makes it: rows = accumulator / (slots · k · bytes of a sum), and all weights cross
-    once for each tile of rows. Infeasible where not one row fits beside the weights, which is returned, not raised.
+    Room decides: rows = accumulator / (slots · k · bytes of a sum), and all weights cross once for each tile of rows. `tail_cycles`
+    are those of the functions behind the product; of them the last tile's are waited for. Infeasible where not one row fits beside
+    the weights, which is returned, not raised.
     """
     slots, width = machine.buffers.double, machine.buffers.accumulator_bytes
     most = min(layer.p, machine.buffers.accumulator // (slots * layer.k * width))
@@ -35,7 +36,7 @@ def tile_whole_rows(layer: Layer, batch: Count, machine: ArrayMachine) -> Share 
     tile = Tile(layer.k, depth, rows, 1.0, 1.0, 1.0)
     flow = TILED.index(machine.dataflow)
     cost = tiled_cost(layer, tile, _SUMS_STAY, machine.array, machine.buffers, machine.searched, flow)
-    cycles = np.where(np.asarray(cost.fits) > 0.0, cost.cycles, np.inf)
+    cycles = np.where(np.asarray(cost.fits) > 0.0, cost.cycles + tail_cycles / ceil_divide(layer.p, rows), np.inf)
     best = int(np.argmin(cycles))
     if not np.isfinite(cycles[best]):
         weights = slots * layer.k * min(side, layer.c) * machine.buffers.weight_bytes

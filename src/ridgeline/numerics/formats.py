@@ -194,6 +194,8 @@ def _scales(rows: Floats, form: NumberFormat, groups: Groups, tensor: float) -> 
     if stored == E8M0:
         # frexp: largest magnitude = fraction · 2^exponent with 0.5 ≤ fraction < 1
         exponents = np.frexp(largest)[1].astype(np.int64) - np.frexp(limits(form).largest)[1]
+        if (exponents[largest > 0] > E8M0.bias).any():
+            raise InputError(f"{form.name}: the values are too large for a scale in {E8M0.name}, which ends at 2^{E8M0.bias}")
         bounded = np.where(largest > 0, np.clip(exponents, -E8M0.bias, E8M0.bias), -E8M0.bias)
         return np.ldexp(1.0, bounded)
     if form.kind == "integer" and (form.bits == 1 or form.states):

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from ridgeline.errors import InputError
 from ridgeline.numerics.codes import Floats, Integers, as_floats, as_format, decode, integer_range, rounded
 from ridgeline.numerics.formats import Quantised
-from ridgeline.specs.number_format import FORMATS, NumberFormat
+from ridgeline.specs.number_format import NumberFormat, accumulator
 
 
 def integer_product(left: ArrayLike, right: ArrayLike, *, accumulate: NumberFormat | str = "int32") -> Integers:
@@ -77,7 +77,7 @@ def quantised_product(left: Quantised, right: Quantised) -> Floats:
             f"{left.format.name} by {right.format.name}: an integer and a float have no product before one is dequantised"
         )
     scales = _outside(left, 0) * _outside(right, 1)
-    accumulate = max((FORMATS[one.format.accumulate] for one in (left, right)), key=lambda form: form.bits)
+    accumulate = max((accumulator(one.format) for one in (left, right)), key=lambda form: form.bits)
     values = [decode(one.codes, one.format) - _zero_points(one, axis) for one, axis in ((left, 0), (right, 1))]
     if kinds == {"integer"}:
         whole = [value.astype(np.int64) for value in values]

@@ -42,7 +42,7 @@ def comparison_picture(rule: str, rows: Sequence[ChipRow]) -> ScatterPicture:
         there = [row.moved for row in mine if row.moved is not None]
         fields.append(Field(f"{name}, own node", *axes, _chips(mine)))
         fields.append(Field(f"{name}, normalised", *axes, _chips(there)))
-    return ScatterPicture("The same model on every chip", f"named by what binds; rule {rule.partition(':')[0]}", fields)
+    return ScatterPicture("The same model on every chip", f"coloured by what binds; rule {rule.partition(':')[0]}", fields)
 
 
 def _chips(rows: Sequence[ChipRow]) -> list[Spot]:

@@ -197,7 +197,16 @@ def trends_tables(found: Trends) -> RenderableType:
     newest = _table("chip", "year", "ops:byte", "latency")
     for one in sorted(found.chips, key=lambda chip: (-chip.year, -chip.balance))[:8]:
         newest.add_row(one.name, str(one.year), f"{one.balance:.4g}", "–" if one.latency is None else show(one.latency, "s"))
-    return Group(table, ahead, Text("Intensities beside the balance of the newest chips", style="bold"), bars, newest)
+    timed = [one for one in found.chips if one.latency is not None]
+    said = f"latency of {len(timed)} chips, of which {sum(one.latency_is_estimate for one in timed)} are estimates"
+    return Group(
+        table,
+        Text(said, style="dim"),
+        ahead,
+        Text("Intensities beside the balance of the newest chips", style="bold"),
+        bars,
+        newest,
+    )
 
 
 def _grown(one: Fit) -> str:

@@ -119,6 +119,24 @@ class Grid:
             )
             yield self._block(place)
 
+    def count_blocks(self, most: int) -> int:
+        """Return how many parts `blocks` yields."""
+        sizes = _block_sizes(self.shape, most)
+        return math.prod(-(-length // size) for length, size in zip(self.shape, sizes, strict=True))
+
+    def block(self, number: int, most: int) -> Block:
+        """Return the part that `blocks` yields as the `number`-th, from 0.
+
+        >>> Grid.of({"a": range(3), "b": range(4)}).block(2, most=4).place
+        (slice(2, 3, None), slice(0, 4, None))
+        """
+        sizes = _block_sizes(self.shape, most)
+        counts = [-(-length // size) for length, size in zip(self.shape, sizes, strict=True)]
+        corner = np.unravel_index(number, counts) if counts else ()
+        starts = [int(index) * size for index, size in zip(corner, sizes, strict=True)]
+        ends = [min(start + size, length) for start, size, length in zip(starts, sizes, self.shape, strict=True)]
+        return self._block(tuple(slice(start, end) for start, end in zip(starts, ends, strict=True)))
+
     def whole(self) -> Block:
         """Return the grid as one block."""
         return self._block(tuple(slice(0, length) for length in self.shape))

@@ -24,6 +24,8 @@ from ridgeline.quantities import (
     Watts,
 )
 from ridgeline.specs.base import Sources, Spec
+from ridgeline.specs.family import Family
+from ridgeline.specs.stack import Stack
 from ridgeline.specs.technology import Technology
 
 MatrixKind = Literal[
@@ -39,6 +41,30 @@ MatrixKind = Literal[
 MemoryRole = Literal["registers", "accumulator", "scratchpad", "cache", "buffer", "dram", "further-tier"]
 ChipKind = Literal["gpu", "tpu", "npu", "cpu", "fpga", "asic", "wafer", "in-memory"]
 Place = Literal["native", "polynomial", "host"]
+FunctionName = Literal[  # what `workload.functions` counts
+    "rms-norm",
+    "layer-norm",
+    "softmax",
+    "residual",
+    "bias",
+    "rotary",
+    "multiply",
+    "relu",
+    "relu-squared",
+    "gelu",
+    "gelu-tanh",
+    "silu",
+    "sigmoid",
+    "tanh",
+    "softcap",
+    "top-k",
+    "gather",
+    "pool",
+    "batch-norm",
+    "dropout",
+    "optimizer",
+    "gated-delta",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,11 +208,13 @@ class Chip(Spec):
     vector_unit: VectorUnit = field(default_factory=VectorUnit)
     memory: tuple[MemoryLevel, ...] = ()  # from the inside out
     transfer: Transfer = field(default_factory=Transfer)
-    functions: Mapping[str, Place] = field(default_factory=dict[str, Place])
+    functions: Mapping[str, Place] = field(default_factory=dict[str, Place])  # by `FunctionName`
     host: Host = field(default_factory=Host)
     overhead: Overhead = field(default_factory=Overhead)
     link: tuple[Link, ...] = ()
     technology: Technology | None = None  # what its node's silicon costs, where the node is known
+    efficiency: Family | None = None  # constants of kernels on chips of its family, where those are known
+    stack: Stack | None = None  # the software that runs on it, where it has many cores
     sources: Sources = field(default_factory=dict)
 
     @property

@@ -156,3 +156,18 @@ def number_format(name: str) -> NumberFormat:
     if key not in FORMATS:
         raise InputError(f"unknown number format {name!r}: {nearest(key, FORMATS)}")
     return FORMATS[key]
+
+
+def accumulator(form: NumberFormat) -> NumberFormat:
+    """Return the format that products are summed in; raise `InputError` for a format that names none.
+
+    >>> accumulator(FORMATS["fp8-e4m3"]).name, accumulator(FORMATS["int4"]).name
+    ('fp32', 'int32')
+    """
+    if form.accumulate not in FORMATS:
+        known = ", ".join(name for name in ("fp32", "fp16", "int32") if name in FORMATS)
+        raise InputError(
+            f"number format {form.name!r} has no accumulate format ({form.accumulate!r}): products of it cannot be summed; "
+            f"name one, such as {known}"
+        )
+    return FORMATS[form.accumulate]

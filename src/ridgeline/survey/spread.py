@@ -7,12 +7,13 @@ the interface of a memory that computes, how fast weights enter an array, and ho
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ridgeline.arrays import to_float
+from ridgeline.arrays import to_float, total
 from ridgeline.costs import collective
+from ridgeline.costs.energy import static_energy
 from ridgeline.costs.ideal import Machine, ideal_cost
 from ridgeline.costs.memory import transfer_time
 from ridgeline.costs.rates import with_stream
-from ridgeline.estimate import fold, processed_tokens, step_operations
+from ridgeline.estimate import Totals, fold, processed_tokens, step_operations
 from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.fusion import fuse
 from ridgeline.quantities import Bytes, Count, Flops, Joules, PerSecond, Seconds
@@ -21,6 +22,9 @@ from ridgeline.specs.chip import Chip, Link
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
+from ridgeline.workload.functions import FUNCTIONS
+
+_NOT_SHARED = "paths over the wafer"  # as long on every one of several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +110,16 @@ def spread(chip: Chip, model: Model | ConvolutionalModel, scenario: Scenario, pr
         tokens=to_float(processed_tokens(model, scenario)),
         flops=to_float(totals.cost.flops),
         matrix_flops=float(sum(one.matrix_flops * one.count for one in plain)),
-        energy=None if totals.energy is None else to_float(totals.energy),
+        energy=None if totals.energy is None else _energy(totals, chip, ways[0]),
         notes=_notes(chip, count),
     )
+
+
+def _energy(totals: Totals, chip: Chip, way: Way) -> Joules:
+    """Return the energy of arithmetic and memories, and the idle power of all chips over the time where it is known."""
+    idle = chip.package.idle_power
+    active = to_float(total(list(totals.cost.energy.values())))
+    return active + (0.0 if idle is None else to_float(static_energy(time=way.time, power=idle)) * way.chips)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,22 +173,28 @@ def _inside(machine: Machine, operations: Sequence[Operation]) -> dict[str, Seco
             times["weights into the array"] = transfer_time(bytes=one.bytes_of("weight", "kv"), bandwidth=entry)
         name = max(times, key=lambda key: times[key])
         found[name] = found.get(name, 0.0) + times[name] * one.count
-        if path and one.products:
-            found["paths over the wafer"] = found.get("paths over the wafer", 0.0) + path * len(one.products) * one.count
+        if path:
+            found[_NOT_SHARED] = found.get(_NOT_SHARED, 0.0) + path * _dependent(one) * one.count
     return found
 
 
+def _dependent(operation: Operation) -> int:
+    """Return the steps of an operation that wait for one another and for all cores: products, and sums over whole rows.
+
+    Products of one input go side by side; scores wait for keys and values for their softmax.
+    """
+    products = len(operation.products) if operation.kind == "attention" else min(len(operation.products), 1)
+    return products + sum(FUNCTIONS[name].row_wise for name in operation.functions)
+
+
 def _wafer_path(chip: Chip) -> Seconds:
-    """Time of a product's operands and sums across a wafer's mesh: along a row and down a column, a hop a clock.
+    """Time of a step's operands and sums across a wafer's mesh: along a row and down a column, a hop a clock.
 
     2 · √cores / clock; 0 for what is no wafer.
     """
     if chip.kind != "wafer" or chip.cores is None or chip.cores.clock is None:
         return 0.0
     return 2.0 * chip.cores.count**0.5 / chip.cores.clock
-
-
-_NOT_SHARED = "paths over the wafer"  # as long on every one of several
 
 
 def _divided(parts: dict[str, Seconds], tensor: int) -> dict[str, Seconds]:
@@ -211,8 +228,12 @@ def _sent(step: _Step, link: Link, tensor: int, stages: int) -> Seconds:
     return (stages - 1) * one.time
 
 
+def _idle_note(chip: Chip) -> str:
+    return " and, unknown, without what the chips take while they wait" if chip.package.idle_power is None else ""
+
+
 def _notes(chip: Chip, count: int) -> tuple[str, ...]:
-    said: list[str] = []
+    said = ["energy is that of arithmetic and memory accesses, without links" + _idle_note(chip)]
     if count > 1:
         said.append(f"{count} chips hold the model")
     if is_near_memory(chip) and chip.host.rate is None:

@@ -85,11 +85,19 @@ def with_values(constants: Constants, parameters: Sequence[Parameter], values: S
     for one, value in zip(parameters, values, strict=True):
         owners: dict[str, Any] = stacks if one.of == "stack" else families
         if one.key:
-            changed = {**getattr(owners[one.owner], one.name), one.key: value}
-            owners[one.owner] = replace(owners[one.owner], **{one.name: changed})
+            _follow_key(owners, one, value)
         else:
             _follow(owners, one, value)
     return Constants(families=tuple(families.values()), stacks=tuple(stacks.values()))
+
+
+def _follow_key(owners: dict[str, Any], parameter: Parameter, value: float) -> None:
+    """Give a constant of a table its value, and with it what builds on its owner and took the table over."""
+    before = getattr(owners[parameter.owner], parameter.name)
+    for name, one in owners.items():
+        table = getattr(one, parameter.name)
+        if name == parameter.owner or (name.startswith(f"{parameter.owner}-") and table and table == before):
+            owners[name] = replace(one, **{parameter.name: {**table, parameter.key: value}})
 
 
 def _follow(owners: dict[str, Any], parameter: Parameter, value: float) -> None:

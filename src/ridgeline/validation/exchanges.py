@@ -88,7 +88,7 @@ def times(group: Group) -> Times:
         launch=stack.exchange_cycles / machine.clock,
         step=stack.exchange_step,
         share=stack.link_share,
-        low_latency=stack.low_latency_share,
+        flagged=stack.flagged_bytes * machine.clock,
         fill=stack.exchange_fill,
         copies=machine.bandwidth / 2.0,
         direct_launch=stack.direct_cycles / machine.clock,

@@ -16,7 +16,7 @@ from ridgeline.quantities import Seconds
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.family import Family
 from ridgeline.specs.stack import Stack
-from ridgeline.validation import attentions, exchanges, products, vectors
+from ridgeline.validation import attentions, exchanges, experts, latent, products, vectors
 from ridgeline.validation.group import Group, Times
 from ridgeline.validation.schema import RATES, Row, chip_of
 
@@ -39,6 +39,24 @@ KINDS: tuple[Kind, ...] = (
         accepts=attentions.is_attention,
         predict=attentions.times,
         grouped_by=("phase", "dtype", "kv_dtype", "causal"),
+    ),
+    Kind(
+        name="latent",
+        accepts=latent.is_latent,
+        predict=latent.times,
+        grouped_by=("phase", "dtype", "kv_dtype"),
+    ),
+    Kind(
+        name="experts",
+        accepts=experts.is_layer,
+        predict=experts.layer_times,
+        grouped_by=("dtype", "routing"),
+    ),
+    Kind(
+        name="grouped",
+        accepts=experts.is_grouped,
+        predict=experts.grouped_times,
+        grouped_by=("op", "phase", "dtype"),
     ),
     Kind(
         name="exchange",

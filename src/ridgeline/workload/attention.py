@@ -38,7 +38,7 @@ def attention_core(
     score_count = sequences * heads * pairs
     formats = (frame.precision.kv, frame.precision.activations)
     scores = Tensor(name=prefix + "scores", role="scores", elements=score_count, format=frame.wide)
-    weights = replace(scores, name=prefix + "probabilities")
+    weights = replace(scores, name=prefix + "probabilities", format=frame.precision.activations)
     queries = activation(frame, prefix + "queries", rows * key_size, wide=False)
     key_tensor = Tensor(name=prefix + "keys", role="kv", elements=keys * kv_heads * key_size, format=frame.precision.kv)
     value_name = prefix + ("keys" if shared_latent else "values")
@@ -53,7 +53,7 @@ def attention_core(
             name=prefix + "scores",
             kind="attention",
             group="attention",
-            products=(Product(batch=batch, m=new, n=span, k=key_size, share=share, formats=formats),),
+            products=(Product(batch=batch, m=new, n=span, k=key_size, share=share, shared=heads / kv_heads, formats=formats),),
             reads=(queries, key_tensor),
             writes=(scores,),
         ),
@@ -70,7 +70,7 @@ def attention_core(
             name=prefix + "values",
             kind="attention",
             group="attention",
-            products=(Product(batch=batch, m=new, n=value_size, k=span, share=share, formats=formats),),
+            products=(Product(batch=batch, m=new, n=value_size, k=span, share=share, shared=heads / kv_heads, formats=formats),),
             reads=(weights, value_tensor),
             writes=(output,),
         ),
