@@ -1,23 +1,37 @@
-"""Products on many-core chips: choices a second, over shapes and over designs.
+"""A step at level `mapped` on many designs of a chip with many cores: steps a second.
 
     pytest benchmarks/benchmark_mapped.py
 
-A point is one decode step of Llama-3.1-70B on one design: five products, each with its tile and split chosen by cost.
+A point is one decode step of Llama-3.1-70B on one design, all its kernels: products with tile and split chosen by cost, attention
+with its split, vector kernels. One process; designs are independent, so that a second core doubles them.
 """
 
 import numpy as np
 import pytest
 
-from ridgeline.api import load_chip
+from ridgeline.api import load_chip, load_model, load_precision
 from ridgeline.catalogue.families import family_of
+from ridgeline.costs.ideal import Machine
+from ridgeline.estimate import estimate, operation_costs, step_operations
 from ridgeline.mapping.many_core import Method, Shape, engine, place_product
 from ridgeline.specs.base import quantities, with_quantity
+from ridgeline.specs.scenario import Scenario
 
 pytest.importorskip("pytest_benchmark")
 
-# n and k of the products of a layer and of the output head.
-STEP = ((10240, 8192), (8192, 8192), (57344, 8192), (8192, 28672), (128256, 8192))
-DESIGNS = 2000
+DESIGNS = 2000  # of a block, as sweeps take them
+VARIED = ("memory.hbm.bandwidth", "memory.hbm.latency", "memory.l2.capacity", "matrix_unit.rate.bf16", "package.power")
+STEP = Scenario(phase="decode", batch=64, context=4096)
+
+
+def designs(*, cores: bool):
+    random = np.random.default_rng(2)
+    chip = base = load_chip("h100-sxm")
+    for path in VARIED:
+        chip = with_quantity(chip, path, quantities(base)[path] * random.uniform(0.5, 2.0, DESIGNS))
+    if cores:
+        chip = with_quantity(chip, "cores.count", random.choice([64.0, 96.0, 108.0, 132.0, 160.0, 192.0, 256.0], DESIGNS))
+    return chip
 
 
 def test_shapes(benchmark):
@@ -31,19 +45,23 @@ def test_shapes(benchmark):
     benchmark.extra_info["products_per_second"] = 4096 / benchmark.stats.stats.median
 
 
-def test_designs(benchmark):
-    """One decode step of 64 sequences on 2000 designs of an H100, bandwidth and peak drawn at random."""
-    random = np.random.default_rng(2)
-    chip = load_chip("h100-sxm")
-    for path in ("memory.hbm.bandwidth", "matrix_unit.rate.bf16", "package.power"):
-        chip = with_quantity(chip, path, quantities(chip)[path] * random.uniform(0.5, 2.0, DESIGNS))
-    family = family_of(chip.family)
-    machine = engine(chip, family, "bf16")
+@pytest.mark.parametrize("cores", [False, True], ids=["rates", "rates and cores"])
+def test_designs(benchmark, cores):
+    """One decode step of 64 sequences on 2000 designs of an H100, drawn at random; then with seven counts of cores among them."""
+    chip, model = designs(cores=cores), load_model("llama-3.1-70b")
+    precision = load_precision(None, model)
 
     def step():
-        shapes = (Shape(1.0, 64.0, float(n), float(k), 2.0, 2.0, 2.0) for n, k in STEP)
-        return sum(place_product(machine, family, shape, Method(), chip.matrix_unit.tiles).time for shape in shapes)
+        machine = Machine.of(chip, precision.accumulate)
+        rows = operation_costs(machine, "mapped", step_operations(model, STEP, precision), "best")
+        return sum(time * operation.count for operation, _, time in rows)
 
-    time = benchmark(step)
-    assert time.shape == (DESIGNS,)
+    assert benchmark(step).shape == (DESIGNS,)
     benchmark.extra_info["points_per_second"] = DESIGNS / benchmark.stats.stats.median
+
+
+def test_one(benchmark):
+    """One scenario of an 80-layer model on one chip, with its breakdown."""
+    chip, model = load_chip("h100-sxm"), load_model("llama-3.1-70b")
+    found = benchmark(estimate, chip, model, STEP, load_precision(None, model), level="mapped")
+    assert found.level == "mapped"

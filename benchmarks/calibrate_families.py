@@ -20,7 +20,7 @@ from ridgeline.validation import calibrate, compare, schema
 from ridgeline.validation.predict import Constants, kind_of
 
 ROOT = Path(__file__).parents[1]
-UNITS = {"pJ/FLOP": 1e-12, "us": 1e-6, "1": 1.0}
+UNITS = {"B": 1.0, "pJ/FLOP": 1e-12, "us": 1e-6, "1": 1.0}
 
 
 def shown(value: float) -> float:

@@ -187,6 +187,9 @@ FUNCTIONS |= {
         )
         for share in (0.2, 0.9)
     ],
+    "attention_blocks.contended_time": [
+        Case({"blocks": count, "cores": 108.0, "block": 3e-6, "loss": 0.7}, work=("block",)) for count in (50.0, 500.0)
+    ],
     "kernels.missed_share": [Case({"row": size, "rows": 16.0, "capacity": 1.6e5}) for size in (4e3, 4e4)],
     "kernels.stream_time": [
         Case(

@@ -62,7 +62,9 @@ def test_nothing_crosses_the_main_memory_where_the_cache_holds_all():
 
 
 def test_half_the_bits_take_half_the_time_where_weights_bind():
-    wide, narrow = (analyze("llama-3.1-8b", "h100-sxm", level="ideal", precision=name, context=1).estimate for name in ("bf16", "fp8"))
+    wide, narrow = (
+        analyze("llama-3.1-8b", "h100-sxm", level="ideal", precision=name, context=1).estimate for name in ("bf16", "fp8")
+    )
     assert narrow.time == pytest.approx(wide.time / 2, rel=0.01)
 
 
@@ -201,7 +203,7 @@ def test_a_range_equals_its_points():
 def test_speculation_gains_what_is_kept():
     """Four tokens verified at once, each kept with 0.7: (1 − 0.7⁴) / 0.3 = 2.533 of them; one step hardly costs more."""
     one = analyze("llama-3.1-8b", "h100-sxm", level="ideal", context=1000).estimate
-    four = analyze("llama-3.1-8b", "h100-sxm", context=1000, verified=4, acceptance=0.7).estimate
+    four = analyze("llama-3.1-8b", "h100-sxm", level="ideal", context=1000, verified=4, acceptance=0.7).estimate
     assert four.tokens == pytest.approx(2.533, abs=1e-9)
     assert four.time == pytest.approx(one.time, rel=0.01)
     assert four.tokens_per_second / one.tokens_per_second == pytest.approx(2.533, rel=0.01)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ridgeline.api import analyze, load_chip, load_model, load_precision
+from ridgeline.api.analysis import bound_level
 from ridgeline.api.scenarios import make_scenario
 from ridgeline.api.survey import (
     STATIC,

@@ -435,21 +435,21 @@ def test_blocks_one_by_one_take_the_cycles_of_the_independent_simulator(facts, d
 
 
 def test_behind_a_cache_traffic_is_what_the_least_recently_used_tiles_leave():
-    """Reuse distances against a cache of tiles that is stepped: the same bytes; within 0.2 % where smaller edge tiles just fit."""
+    """Reuse distances against a cache of tiles that is stepped: the same bytes; within 0.5 % where smaller edge tiles just fit."""
     errors, exact = [], 0
     for layer, machine in random_points(30, 5):
         machine = machine._replace(memory=machine.memory._replace(cached=1.0))
         best = tile_shares([layer], [1.0], machine)[0].tiling
         run = simulate_tiling(layer, best, machine)
         moved = sum(best.traffic["dram"].values())
-        assert moved == pytest.approx(run.bytes, rel=2e-3)
+        assert moved == pytest.approx(run.bytes, rel=5e-3)
         exact += abs(moved / run.bytes - 1.0) < ROUNDING
         errors.append(abs(best.cycles / run.cycles - 1.0))
         placed = tile_layer(layer, machine.array, machine.buffers, machine.memory._replace(cached=0.0), objective="traffic")
         assert sum(placed.traffic["dram"].values()) >= sum(layer_bytes(layer)) * (1.0 - ROUNDING)
     assert exact >= 27
-    assert sum(error <= 0.05 for error in errors) >= 27
-    assert max(errors) <= 0.12
+
+    assert max(errors) <= 0.05
 
 
 def layer_bytes(layer: Layer) -> tuple[float, float, float]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         thresholds,
         trends,
         validate,
+        with_stack,
     )
 
 __version__ = "0.1.0"
@@ -65,6 +66,7 @@ __all__ = [
     "thresholds",
     "trends",
     "validate",
+    "with_stack",
 ]
 
 

@@ -1,6 +1,6 @@
 """The verbs as functions, which take specs or names and return dataclasses; `import ridgeline as rl` is enough for all."""
 
-from ridgeline.api.analysis import Analysis, analyze
+from ridgeline.api.analysis import Analysis, analyze, with_stack
 from ridgeline.api.balance import Thresholds, thresholds
 from ridgeline.api.case_study import casestudy
 from ridgeline.api.counts import count
@@ -49,4 +49,5 @@ __all__ = [
     "thresholds",
     "trends",
     "validate",
+    "with_stack",
 ]

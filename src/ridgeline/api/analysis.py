@@ -31,6 +31,7 @@ from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
+from ridgeline.specs.stack import Stack
 from ridgeline.specs.system import System
 
 _MOST_BYTES = 2**31
@@ -54,6 +55,11 @@ class Analysis:
     def chips(self) -> int:
         """Chips that the step runs on."""
         return 1 if self.spread is None else int(self.spread.plan.chips)
+
+    @property
+    def stack(self) -> Stack | None:
+        """The software whose kernels the estimate is of; None where it is not of kernels."""
+        return self.chip.stack if self.estimate.level == "mapped" and is_many_core(self.chip) else None
 
     @property
     def chips_needed(self) -> Any:

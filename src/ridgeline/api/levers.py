@@ -74,7 +74,8 @@ def levers(
     >>> round(next(one.time for one in found.effects if one.name == "weights int8"), 2)  # most of the bytes are weights
     0.52
     """
-    base = analyze(model, chip, phase=phase, precision=precision, level=bound_level(load_chip(chip)), residency=residency, **scenario)  # pyright: ignore[reportArgumentType]
+    level = bound_level(load_chip(chip))
+    base = analyze(model, chip, phase=phase, precision=precision, level=level, residency=residency, **scenario)  # pyright: ignore[reportArgumentType]
     if base.axes:
         raise InputError(f"levers take one scenario: {', '.join(base.axes)} has several values")
     case = Case(

@@ -94,14 +94,14 @@ def find_system(machine: Chip | System | str) -> System | None:
     path = Path(machine)
     if path.suffix == ".toml" and path.is_file():
         try:
-            return loadfind_system(machine) if "tier" in tomllib.loads(path.read_text(encoding="utf-8")) else None
+            return load_system(machine) if "tier" in tomllib.loads(path.read_text(encoding="utf-8")) else None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
             return None  # the chip's reader says what is wrong
     try:
         load_chip(machine)
     except UnknownNameError:
         try:
-            return loadfind_system(machine)
+            return load_system(machine)
         except UnknownNameError:
             if _likeness(machine, names("system")) > _likeness(machine, names("chip")):
                 raise  # the nearest names are those of systems

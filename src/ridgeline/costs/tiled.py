@@ -176,24 +176,24 @@ def _visits(order: Any, sizes: Any, used: Any) -> Quantity:
 def _cached_visits(layer: Layer, tile: Tile, order: Any, buffers: Buffers) -> tuple[Quantity, Quantity, Quantity]:
     """Return how often tiles of inputs and of weights miss in an image, and in how many images weights do, by reuse distance.
 
-    A loop that a tensor does not depend on comes back to its tiles. In between other bytes were touched: what the tiles of its own
-    loops, and of all inside these, span, its reuse distance (with the pixels of the next trip where all of the last were swept).
-    Where that fits the cache the tiles are still there, else none of them, because the least recently used goes first
-    [mattson1970].
+    A loop that a tensor does not depend on comes back to its tiles. In between other bytes were touched, its reuse distance: what
+    the tiles of its own loops, and of all inside these, span; of the other operand twice that where it was swept more than once,
+    for the next trip sweeps another part of it. Where the distance fits the cache the tiles are still there, else none of them,
+    because the least recently used goes first [mattson1970].
 
     >>> product = Layer(n=1.0, k=32.0, c=16.0, p=64.0, q=1.0, r=1.0, s=1.0, stride=1.0)
     >>> tile = Tile(k=16.0, c=8.0, p=16.0, q=1.0, r=1.0, s=1.0)
-    >>> _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(768.0, 4096.0))[:2]
+    >>> _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(1024.0, 4096.0))[:2]
     (8.0, 4.0)
-    >>> _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(767.0, 4096.0))[:2]
+    >>> _cached_visits(product, tile, ORDERS.index("pkcqrs"), Buffers(1023.0, 4096.0))[:2]
     (8.0, 16.0)
 
-    Weights come back with the next p: 32 · 16 of them, beside 16 · 16 inputs.
+    Weights come back with the next p: 32 · 16 of them, beside 16 · 16 inputs of this p and of the next.
     """
     counts = (trips(layer.k, tile.k), trips(layer.c, tile.c), trips(layer.p, tile.p))
     counts = (*counts, trips(layer.q, tile.q), trips(layer.r, tile.r), trips(layer.s, tile.s))
     inputs = weights = counts[0] * 0.0 + 1.0
-    none = swept = inputs * 0.0
+    none = filters_again = pixels_again = filters_move = pixels_move = inputs * 0.0
     k, c, p, q, r, s = tile.k + none, tile.c + none, tile.p + none, tile.q + none, tile.r + none, tile.s + none
     input_distance = weight_distance = _operand_bytes(layer, Tile(k, c, p, q, r, s), buffers)
     for place in range(5, -1, -1):
@@ -206,11 +206,15 @@ def _cached_visits(layer: Layer, tile: Tile, order: Any, buffers: Buffers) -> tu
         p, q = where(ONLY_P[loop] > 0.0, layer.p, p), where(ONLY_Q[loop] > 0.0, layer.q, q)
         r, s = where(ONLY_R[loop] > 0.0, layer.r, r), where(ONLY_S[loop] > 0.0, layer.s, s)
         spanned = _operand_bytes(layer, Tile(k, c, p, q, r, s), buffers)
-        moves = where(counts[loop] > 1.0, 1.0, 0.0)
-        input_distance = where(moves * INPUT_LOOPS[loop] > 0.0, spanned, input_distance)
-        new = swept * _operand_bytes(layer, Tile(none, c, p, q, r, s), buffers)
-        weight_distance = where(moves * WEIGHT_LOOPS[loop] > 0.0, spanned + new, weight_distance)
-        swept = maximum(swept, moves * (1.0 - WEIGHT_LOOPS[loop]))
+        moves, pixels = where(counts[loop] > 1.0, 1.0, 0.0), _operand_bytes(layer, Tile(none, c, p, q, r, s), buffers)
+        filters_again = maximum(filters_again, moves * (1.0 - WEIGHT_LOOPS[loop]) * filters_move)
+        pixels_again = maximum(pixels_again, moves * (1.0 - INPUT_LOOPS[loop]) * pixels_move)
+        filters_move, pixels_move = (
+            maximum(filters_move, moves * WEIGHT_LOOPS[loop]),
+            maximum(pixels_move, moves * INPUT_LOOPS[loop]),
+        )
+        input_distance = where(moves * INPUT_LOOPS[loop] > 0.0, spanned + filters_again * (spanned - pixels), input_distance)
+        weight_distance = where(moves * WEIGHT_LOOPS[loop] > 0.0, spanned + pixels_again * pixels, weight_distance)
     return inputs, weights, where(weight_distance <= buffers.scratchpad, 1.0, layer.n)
 
 
@@ -781,16 +785,18 @@ def tiled_cost(
 ) -> TiledCost:
     """Cycles, traffic and sizes of a tiled nest.
 
-        compute  = blocks · max(Σ over instructions (max(vectors, least) + gap) + (preload − first), instructions · issue)
+        array    = blocks · max(Σ over instructions (max(vectors, least) + gap) + (preload − first) + serial, instructions · issue)
+        compute  = array + requests · issue                                    requests = ⌈bytes / burst⌉ that the cores issue
         load     = bytes read / rate    store = bytes written / rate    rate = min(bytes_per_cycle, in_flight · burst / latency)
         transfer = load + store
         cycles   = max(first load + Σ slots + last store + fill, transfer) + 2 · latency + start · steps           two slots
-        cycles   = compute + transfer + latency · (steps + 1) + fill + start · steps                               one slot
+        cycles   = array + max(load, issue · loads) + max(store, issue · stores) + latency · (steps + stores) + fill + start · steps
 
     `order` is an index into ORDERS, `dataflow` 0 weight-, 1 output-, 2 input-stationary. A block is what stands in the array
     (weights: ⌈c/rows⌉·⌈k/columns⌉·r·s of a tile); an instruction streams at most `stream` vectors past it; the first of a block
     hides the next block's entry up to `preload` cycles; instructions are issued every `issue` cycles at best (the entries of the
-    reservation station over their latency).
+    reservation station over their latency). Without preload a block takes `serial` cycles to enter and to leave by itself. The last
+    line is of one slot.
 
     With two slots (double = 2), while a tile is computed the next is loaded and the one before stored: a slot takes the longer, so
     that no total of compute hides the bytes of one step, and no longer than without overlap in all:
@@ -799,14 +805,18 @@ def tiled_cost(
         even(t)  = max(c, t, (c + t + latency) / 2)                         one slot like the next
 
     There are two sorts: in ordinary ones the two tensors move that depend on the innermost loop, in those where its sweep ends all
-    three, and of these the neighbours of an end have the last tile's compute or transfer (where one loop alone moves innermost; the
-    longer of that and of mean tiles is taken). Where sums leave, an output's first visit stores them, its last reads them and
-    stores results, those between do both. The first slot stores nothing, the last loads nothing. A transfer was asked for when
-    the compute before ended, `waited` before the slot began. The fill is hidden where the first tile waits for the second.
+    three, and of these the neighbours of an end have the last tile's compute or transfer (where one loop alone moves innermost).
+    Full and last tiles of the two loops outside make four classes of sweeps, each summed by itself; the longer of that and of mean
+    tiles is taken, but for nests of three steps or less. Where sums leave, an output's first visit stores them, its last reads
+    them and stores results, those between do both. The first slot stores nothing, the last loads nothing. A transfer was asked for
+    when the compute before ended, `waited` before the slot began. The fill is hidden where the first tile waits for the second.
+    Tiles that a host starts (`beside`) add start and latency to the transfers of every slot, and nothing to the array. Weights of a
+    further tier move at `weight_rate` of the rate, through the same engine. Behind a cache slots with misses and slots with hits
+    are summed by their shares.
 
-    Valid for an array whose operands come from a software-managed scratchpad through one transfer engine. Never below
-    n·k·c·p·q·r·s / (rows·columns), nor below bytes / bytes_per_cycle. Neglected: caches and pages of DRAM, conflicts of banks,
-    requests to one line that wait for each other, that tiles at the edge of the outer loops are smaller, and that a tile of the
+    Valid for an array whose operands come through one transfer engine. Never below
+    n·k·c·p·q·r·s / (rows·columns), nor below bytes / bytes_per_cycle. Neglected: pages of DRAM, conflicts of banks,
+    requests to one line that wait for each other, smaller tiles at the edge of a third outer loop, and that a tile of the
     tensor that stays may come long before its slot. Tiles of a loop are taken to be as even as their number allows.
     The instructions are those of [genc2021gemmini]. Against 148 layers of [hong2023dosa] on register-transfer level, fitted to
     seven designs and judged on the eighth: 6 % median, 12 % mean error (benchmarks/calibrate_gemmini.py).

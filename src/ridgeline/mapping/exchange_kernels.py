@@ -1,7 +1,7 @@
 """Collectives as communication libraries run them: rings by protocol, custom kernels for small messages, switches that add.
 
-`mapping.collectives` costs every algorithm on clean links. A library launches a kernel first, whose time is a matter of core cycles;
-it moves data by its cores, which reach a share of the links; and it fills a pipeline of channels before the links are full.
+`mapping.collectives` costs every algorithm on clean links. A library launches a kernel first, whose time is a matter of core
+cycles; it moves data by its cores, which reach a share of the links; and it fills channels before the links are full.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Products of experts on chips of many cores: one kernel over the groups of rows that tokens chose, and the passes around it.
 
-What a kernel sees of a routing is in `Loads`: experts with any rows, rows, and tiles of rows for each height of a tile. Expectations
+What a kernel sees of a routing is in `Loads`: experts with any rows, rows, and tiles of rows for each height of a tile. Means
 over draws are taken of these counts, so that a kernel's cost is the cost of the mean, not the mean of the costs.
 """
 

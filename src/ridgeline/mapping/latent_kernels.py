@@ -1,8 +1,8 @@
 """Attention over a latent that all heads share: decode on the latent itself (absorbed), prefill on keys and values expanded.
 
 Decode multiplies every head's query with the latent and the rotary key of each token, and the probabilities with the latent:
-2 · (2 · latent + rotary) FLOPs a head and token, on a cache of latent + rotary values a token [deepseek2024v2]. A block takes a tile
-of heads of one sequence along its tokens; libraries differ in whether several blocks share a sequence.
+2 · (2 · latent + rotary) FLOPs a head and token, on a cache of latent + rotary values a token [deepseek2024v2]. A block takes a
+tile of heads of one sequence along its tokens; libraries differ in whether several blocks share a sequence.
 """
 
 from typing import NamedTuple

@@ -6,11 +6,12 @@ the candidates (tiles × splits); it costs them all, keeps the least and drops t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ridgeline.arrays import ceil_divide, maximum, minimum, where
+from ridgeline.arrays import ceil_divide, is_scalar, maximum, minimum, where
 from ridgeline.costs.kernels import missed_share, stream_time
 from ridgeline.costs.memory import achieved_bandwidth
 from ridgeline.costs.power import limited_time
@@ -171,15 +172,56 @@ def _rate(chip: Chip, format: str) -> tuple[FlopsPerSecond, bool]:
 
 def place_product(machine: Engine, family: Family, shape: Shape, method: Method, tiles: Sequence[tuple[int, int]] = ()) -> Parts:
     """Return the tile and the split of each product that take least time, and what they take."""
-    chosen = sorted({way for one in tiles or _TILES for way in (one, one[::-1])})  # a tile may lie either way
-    splits = SPLITS if method.splits else SPLITS[:1]
-    rows = np.repeat(np.array([one[0] for one in chosen], dtype=float), len(splits))
-    columns = np.repeat(np.array([one[1] for one in chosen], dtype=float), len(splits))
-    split = np.tile(np.array(splits), len(chosen))
+    rows, columns, split = _candidates(tuple(tiles or _TILES), method.splits)
+    if any(isinstance(one, np.ndarray) for one in machine) and not any(isinstance(one, np.ndarray) for one in shape):
+        kept = _undominated(shape, method, machine, family.tile_loss, (rows, columns, split))
+        rows, columns, split = rows[kept], columns[kept], split[kept]
     wide = Shape(*(_appended(one) for one in shape))
     found = product_parts(Engine(*(_appended(one) for one in machine)), family, wide, method, (rows, columns, split))
     best = np.argmin(found.time, axis=-1)[..., None]
     return Parts(*(np.take_along_axis(np.broadcast_to(one, found.time.shape), best, axis=-1)[..., 0] for one in found))
+
+
+@cache
+def _candidates(tiles: tuple[tuple[int, int], ...], splits: bool) -> tuple[Any, Any, Any]:
+    """Return rows, columns and split of every candidate; a tile may lie either way."""
+    chosen = sorted({way for one in tiles for way in (one, one[::-1])})
+    parts = SPLITS if splits else SPLITS[:1]
+    rows = np.repeat(np.array([one[0] for one in chosen], dtype=float), len(parts))
+    columns = np.repeat(np.array([one[1] for one in chosen], dtype=float), len(parts))
+    return rows, columns, np.tile(np.array(parts), len(chosen))
+
+
+def _undominated(shape: Shape, method: Method, machine: Engine, loss: Count, choice: tuple[Any, Any, Any]) -> Any:
+    """Return the candidates that no other equals or beats in all that time grows with, whatever the rates of a design.
+
+    Time never falls with a core's work and rounds, the operands that it is fed or converts, and the parts to join; it never rises
+    with the cores at work and the outputs that they hold. So the least over what is left is the least over all. Designs of many
+    different counts of cores keep every candidate.
+    """
+    counts = np.unique(machine.cores)
+    if len(counts) > _MOST_COUNTS:
+        return slice(None)
+    rows, columns, split = choice
+    split = np.minimum(split, max(float(ceil_divide(shape.k, _LEAST_DEPTH)), 1.0))
+    tiles = shape.batch * ceil_divide(shape.m, rows) * ceil_divide(shape.n, columns) * split
+    depth = ceil_divide(shape.k / split, _STEP) * _STEP
+    work = [tile_time(rows=rows, columns=columns, depth=depth, rate=1.0, loss=loss)]
+    if not (is_scalar(machine.feed) and machine.feed == float("inf")):
+        work.append((rows * shape.left + columns * shape.right) * depth)
+    work += [rows * columns * depth] if method.block else []
+    work += [columns * depth] if method.converts else []
+    kept = np.zeros(len(rows), dtype=bool)
+    for cores in counts:
+        turns, active = rounds(tiles=tiles, cores=float(cores)), np.minimum(tiles, float(cores))
+        grows = np.stack([turns, split, -active, -active * rows * columns, *(turns * one for one in work)])
+        below = (grows[:, :, None] <= grows[:, None, :]).all(axis=0)  # [one, other]: one is nowhere above the other
+        first = np.triu(np.ones_like(below), 1)  # of equals the first stays
+        kept |= ~(below & (~below.T | first)).any(axis=0)
+    return kept
+
+
+_MOST_COUNTS = 32
 
 
 def _appended(value: Any) -> Any:

@@ -354,9 +354,7 @@ def _vector(context: _Context, operation: Operation) -> _Times:
     bandwidth = achieved_bandwidth(bandwidth=on.bandwidth, in_flight=blocks * on.core_bandwidth, latency=1.0)
     lane, special = function_counts(operation)
     moved = operation.bytes + again
-    time = stream_time(
-        bytes=moved, bandwidth=bandwidth, lane=lane, lane_rate=on.lanes, special=special, special_rate=on.special
-    )
+    time = stream_time(bytes=moved, bandwidth=bandwidth, lane=lane, lane_rate=on.lanes, special=special, special_rate=on.special)
     launched = time + count * (stack.pass_time + context.launch)
     return _Times(launched, 0.0, lane / on.lanes + special / on.special, moved / bandwidth, moved)
 

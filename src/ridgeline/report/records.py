@@ -58,6 +58,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "phase": analysis.scenario.phase,
         "precision": analysis.precision.name,
         "level": found.level,
+        "stack": None if analysis.stack is None else analysis.stack.name,
     }
     if analysis.axes:
         record["axes"] = plain(dict(analysis.axes))

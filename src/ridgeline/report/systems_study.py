@@ -29,7 +29,8 @@ def _bars(labels: Sequence[str], found: Sequence[Estimate]) -> list[Bars]:
 
 def systems_picture() -> PanelPicture:
     """Describe where a decode step's time goes: a dense model over tensor ranks, a mixture over kinds of parallelism."""
-    dense: list[Any] = [analyze("llama-3.1-70b", "dgx-h100", plan=f"tp={one}", level="ideal", batch=64, context=4096) for one in _TENSOR]
+    wide: dict[str, Any] = {"batch": 64, "context": 4096, "level": "ideal"}
+    dense: list[Any] = [analyze("llama-3.1-70b", "dgx-h100", plan=f"tp={one}", **wide) for one in _TENSOR]
     given: dict[str, Any] = {"batch": 128, "context": 2048, "precision": "fp8-block", "level": "ideal"}
     mixed: list[Any] = [analyze("deepseek-v3", "dgx-h100", plan=plan, **given) for plan in _KINDS]
     panels = (

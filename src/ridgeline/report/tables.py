@@ -57,11 +57,17 @@ def _footer(analysis: Analysis) -> str:
     sources = analysis.estimate.sources
     estimates = sum(one.confidence == "estimate" for one in sources.values())
     keys = sorted({one.key for one in sources.values() if one.key})
-    level = f"{analysis.estimate.level}, operands start {analysis.residency}: {_LEVELS[analysis.estimate.level]}"
+    level = f"{analysis.estimate.level}, operands start {analysis.residency}: {_level(analysis)}"
     return (
         f"level {level}\nridge at {analysis.chip.main_memory.name}: {ridges}\n"
         f"{len(sources)} catalogue numbers, {estimates} of them estimates; sources: {', '.join(keys) or 'none'}"
     )
+
+
+def _level(analysis: Analysis) -> str:
+    """Say what a level of detail is, on a chip of many cores with the software whose kernels run."""
+    stack = analysis.stack
+    return _LEVELS[analysis.estimate.level] if stack is None else f"one kernel after another, as of {stack.name} ({stack.title})"
 
 
 _LEVELS = {

@@ -10,7 +10,7 @@ from ridgeline.errors import RidgelineError
 from ridgeline.specs.family import Family
 from ridgeline.specs.stack import Stack
 from ridgeline.validation.group import Group
-from ridgeline.validation.predict import Constants, Kind, Prediction, grouped, predict
+from ridgeline.validation.predict import Constants, Kind, Prediction, grouped, kind_of, predict
 from ridgeline.validation.schema import Row
 
 SCALE = 0.1  # logarithm of time beyond which a residual counts by its size, not its square
@@ -54,7 +54,7 @@ class Prepared(NamedTuple):
 
 def prepare(rows: Sequence[Row], constants: Constants, keep: Callable[[Row], bool] = lambda _: True) -> Prepared:
     """Group rows in time for a fit: datasets and chips count by the square root of their rows, so that no large table rules."""
-    chosen = [row for row in rows if row.unit == "s" and keep(row)]
+    chosen = [row for row in rows if row.unit == "s" and keep(row) and ((kind := kind_of(row)) is None or kind.fixes(row))]
     groups, _ = grouped(chosen, constants)
     sizes: dict[tuple[str, str], int] = {}
     for row in chosen:
@@ -198,6 +198,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("stack", "host-clock", "fixed"),
     *(Parameter("stack", one, "block_loads") for one in ("trtllm", "vllm", "flash-hopper")),
     *(Parameter("stack", one, "fixed_of", key) for one in ("trtllm", "vllm", "flash-hopper") for key in ("decode", "prefill")),
+    *(Parameter("stack", "trtllm", one) for one in ("latent_contention", "latent_kernels", "expanded_kernels", "expert_kernels")),
+    *(Parameter("stack", "trtllm", one, upper=top) for one, top in (("grouped_share", 1.0), ("grouped_depth", float("inf")))),
+    Parameter("stack", "flashmla", "latent_share", upper=1.0),
+    Parameter("stack", "flashmla", "fixed_of", "latent"),
+    *(Parameter("stack", "nccl", one) for one in ("exchange_cycles", "exchange_step", "exchange_fill")),
+    Parameter("stack", "nccl", "link_share", upper=1.0),
+    Parameter("stack", "nccl-trtllm", "direct_cycles"),
 )
 
 
@@ -232,9 +239,12 @@ def leave_shapes_out(
     return done
 
 
+_SHAPE = ("b", "m", "n", "k", "batch", "q_len", "kv_len", "tokens", "hidden", "inter", "n_local_experts", "bytes")
+
+
 def _half(row: Row) -> int:
     """Return 0 or 1 by the row's shape alone, the same on every chip and in every run."""
-    shape = ",".join(row.text(name) for name in ("b", "m", "n", "k", "batch", "q_len", "kv_len", "tokens", "hidden"))
+    shape = ",".join(row.text(name) for name in _SHAPE)
     return sum(shape.encode()) % 2
 
 

@@ -30,6 +30,7 @@ NAMES: dict[str, Kind] = {
 LIBRARIES = ("nccl", "trtllm-custom", "rccl", "oneccl", "sglang-custom", "vllm-custom")
 _BOX = 8  # chips of a box of a chip for which the catalogue has no system
 _NETWORK = 1024  # boxes
+_SMALL = 2.0**20
 _STEP = 1e-6  # latency of a link whose file gives none
 
 
@@ -42,6 +43,11 @@ def library_of(row: Row) -> str:
     """Return the communication library behind a row's framework: NVIDIA's where the framework names none."""
     framework = row.text("framework").lower()
     return framework if framework.startswith(LIBRARIES) else "nccl"
+
+
+def fixes(row: Row) -> bool:
+    """Say whether a row tells of the library: small calls that a framework launches one by one wait for its host instead."""
+    return not row.text("framework").startswith("pytorch+") or row.number("bytes") >= _SMALL
 
 
 @lru_cache(maxsize=256)

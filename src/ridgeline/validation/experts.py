@@ -99,7 +99,7 @@ def grouped_times(group: Group) -> Times:
     """Predict one grouped product: up is two matrices side by side, down is one."""
     machine, form = _machine(group)
     stack = group.stack
-    tokens, hidden, inter, held = (group.column(one) for one in ("tokens", "hidden", "inter", "n_local_experts"))
+    hidden, inter, held = (group.column(one) for one in ("hidden", "inter", "n_local_experts"))
     held = np.where(np.isnan(held), group.column("n_experts"), held)
     # Rows laid end to end, as for prefill, are padded so that no tile has rows of two experts.
     aligned = int(stack.grouped_alignment) if group.text("phase") == "prefill" else 1

@@ -30,6 +30,7 @@ class Kind:
     predict: Callable[[Group], Times]
     grouped_by: tuple[str, ...] = ("dtype",)
     framework: Callable[[Row], str] = lambda row: row.text("framework")  # by which its software stack is found
+    fixes: Callable[[Row], bool] = lambda _: True  # constants; what other rows show has another cause, and they are judged alone
 
 
 KINDS: tuple[Kind, ...] = (
@@ -64,6 +65,7 @@ KINDS: tuple[Kind, ...] = (
         predict=exchanges.times,
         grouped_by=("op", "n_chips", "gpus_per_node", "topology"),
         framework=exchanges.library_of,
+        fixes=exchanges.fixes,
     ),
     Kind(name="vector", accepts=vectors.is_vector, predict=vectors.times, grouped_by=("dtype", "op", "gated")),
 )
