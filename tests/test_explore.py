@@ -195,6 +195,24 @@ def test_structure_is_grouped_and_levels_are_the_same_as_of_analyze(tmp_path: Pa
     assert rows[0][2] < rows[2][2]  # to fetch while computing is faster
 
 
+def test_kernels_of_many_cores_are_costed_as_arrays(tmp_path: Path):
+    """At `mapped` too each point is what `analyze` says of that chip and that step, exactly."""
+    path = tmp_path / "cores.toml"
+    path.write_text(
+        'level = "mapped"\nkeep = "all"\n[chip]\nbase = "h100-sxm"\nmemory.hbm.bandwidth = ["2 TB/s", "5 TB/s"]\n'
+        'cores.count = [100, 132]\n[scenario]\nmodel = "llama-3.1-8b"\nphase = "decode"\nbatch = [1, 48]\ncontext = 2048\n',
+        encoding="utf-8",
+    )
+    found = explore(path, tmp_path / "out")
+    _, rows = query(tmp_path / "out", 'SELECT "memory.hbm.bandwidth", "cores.count", batch, time FROM points')
+    assert len(rows) == 8
+    for bandwidth, cores, batch, time in rows:
+        values = {"memory.hbm.bandwidth": bandwidth, "cores.count": cores}
+        chip, _ = place(found.space.groups[0].chip, analyze("gpt2", "h100-sxm").scenario, values)
+        one = analyze("llama-3.1-8b", chip, phase="decode", batch=int(batch), context=2048, level="mapped")
+        assert time == pytest.approx(one.estimate.time, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -78,7 +78,7 @@ def test_what_practitioners_know():
 
 def test_precisions_are_compared():
     found = plan_chips("llama-3.1-8b", "h100-sxm", 1, precision=["bf16", "fp8"])
-    assert [one.precision for one in found.plans] == ["fp8", "bf16"]
+    assert [one.precision for one in found.plans] == ["fp8-e4m3", "bf16"]
 
 
 def test_refusals():
@@ -88,7 +88,7 @@ def test_refusals():
         plan_chips("llama-3.1-405b", "h100-sxm", 2)
     with pytest.raises(InputError, match="aim"):
         plan_chips("gpt2", "h100-sxm", 1, aim="speed")
-    with pytest.raises(InputError, match="no `promt`.*prompt"):
+    with pytest.raises(InputError, match=r"no `promt`.*prompt"):
         plan_chips("gpt2", "h100-sxm", 1, promt=5)
     with pytest.raises(InputError, match="generates no tokens"):
         plan_chips("bert-base", "h100-sxm", 1)

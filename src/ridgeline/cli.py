@@ -412,6 +412,182 @@ def levers(
 
 
 @app.command()
+def explore(
+    space: Annotated[Path, typer.Argument(metavar="SPACE.toml", help="What varies, over which chip: docs/explore.md.")],
+    out: Annotated[Path, typer.Option(help="The folder of results; the same command goes on in it.")],
+    engine: Annotated[str, typer.Option(help="local (processes of this machine) or dask.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Dask scheduler that runs already.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Local processes; default: one a core.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the front: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute every point of a space of designs and scenarios, and keep its Pareto set and a sample."""
+    import os
+
+    from ridgeline.api.explore import explore as sweep
+    from ridgeline.report import explore_plots, explore_progress, explore_records, explore_tables, panels
+
+    _check_choice("engine", engine, ("local", "dask"))
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    processes = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    with explore_progress.points_bar("exploring") as progress:
+        found = sweep(space, out, workers=processes, engine=engine, address=address, progress=progress)
+    if plot is not None:
+        panels.write_panels(explore_plots.front_picture(found), plot)
+    _answer(as_json, lambda: explore_records.exploration_record(found), lambda: explore_tables.exploration_tables(found), plot)
+
+
+@app.command()
+def query(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What explore has written.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="Tables: pareto (the front) and points (the sample, or all).")],
+    as_json: Json = False,
+) -> None:
+    """Ask the results of `explore` by SQL, as in "SELECT * FROM pareto ORDER BY time LIMIT 10"."""
+    from ridgeline.api.explore import query as ask
+    from ridgeline.report import explore_records, explore_tables
+
+    columns, rows = ask(folder, sql)
+    _answer(as_json, lambda: explore_records.query_record(columns, rows), lambda: explore_tables.query_table(columns, rows))
+
+
+OneCount = Annotated[int | None, typer.Option(help="A whole number.")]
+ChipCount = Annotated[int | None, typer.Option("--count", help="Chips, of the smallest system that has enough.")]
+PlanText = Annotated[str | None, typer.Option("--plan", help="How they are used, as in tp=8,pp=2.")]
+PhaseName = Annotated[str | None, typer.Option("--phase", help="encode, prefill, decode or generate.")]
+LevelName = Annotated[str | None, typer.Option("--level", help="ideal or mapped; default: the chip's own.")]
+
+
+@app.command()
+def sensitivity(
+    model: ModelName,
+    chip: ChipOrSystem,
+    count: ChipCount = None,
+    plan: PlanText = None,
+    phase: PhaseName = None,
+    batch: OneCount = None,
+    prompt: OneCount = None,
+    context: OneCount = None,
+    output: OneCount = None,
+    precision: PrecisionName = None,
+    level: LevelName = None,
+    step: Annotated[
+        float | None, typer.Option(help="Relative change to either side; default 1e-4 at ideal, 0.1 at mapped.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the bars: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say by how many per cent time and energy change with one per cent more of each hardware quantity."""
+    from ridgeline.api.sensitivity import sensitivity as vary
+    from ridgeline.report import explore_plots, explore_records, explore_tables, panels
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    scenario: dict[str, Any] = {"batch": batch, "prompt": prompt, "context": context, "output": output}
+    found = vary(model, chip, count=count, plan=plan, phase=phase, precision=precision, level=level, step=step, **scenario)
+    if plot is not None:
+        panels.write_panels(explore_plots.sensitivity_picture(found), plot)
+    _answer(as_json, lambda: explore_records.sensitivity_record(found), lambda: explore_tables.sensitivity_tables(found), plot)
+
+
+@app.command()
+def solve(
+    model: ModelName,
+    chip: ChipOrSystem,
+    quantity: Annotated[
+        str, typer.Argument(metavar="QUANTITY", help="A dotted path, as memory.hbm.bandwidth; or batch, context …")
+    ],
+    time: Annotated[str | None, typer.Option(help="A step takes at most, as in `20 ms`.")] = None,
+    ttft: Annotated[str | None, typer.Option(help="A prefill takes at most.")] = None,
+    tpot: Annotated[str | None, typer.Option(help="A token of a sequence takes at most.")] = None,
+    tokens_per_second: Annotated[float | None, typer.Option(help="Of all sequences, at least.")] = None,
+    energy: Annotated[str | None, typer.Option(help="A step takes at most, as in `5 J`.")] = None,
+    energy_per_token: Annotated[str | None, typer.Option(help="A token takes at most.")] = None,
+    bound: Annotated[str | None, typer.Option(help="What is to bind: compute, memory.hbm …")] = None,
+    most: Annotated[bool, typer.Option("--most", help="The largest value that meets the target, not the least.")] = False,
+    start: Annotated[str | None, typer.Option("--from", help="Where the search begins; default a thousandth of the value.")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Where it ends; default a thousand times the value.")] = None,
+    count: ChipCount = None,
+    plan: PlanText = None,
+    phase: PhaseName = None,
+    batch: OneCount = None,
+    prompt: OneCount = None,
+    context: OneCount = None,
+    output: OneCount = None,
+    precision: PrecisionName = None,
+    level: LevelName = None,
+    as_json: Json = False,
+) -> None:
+    """Find the least (or the largest) value of one quantity that meets a target, with the neighbour that fails."""
+    from ridgeline.api.solve import TARGETS, unit_of
+    from ridgeline.api.solve import solve as invert
+    from ridgeline.report import explore_records, explore_tables
+
+    asked = {"time": time, "ttft": ttft, "tpot": tpot, "energy": energy, "energy_per_token": energy_per_token}
+    targets = {name: _quantity(name, text, TARGETS[name][0]) for name, text in asked.items()}
+    targets["tokens_per_second"] = tokens_per_second
+    unit = unit_of(chip, quantity, count, plan) if start or stop else "1"
+    options: dict[str, Any] = {"phase": phase, "batch": batch, "prompt": prompt, "context": context, "output": output}
+    found = invert(
+        model,
+        chip,
+        quantity,
+        targets={name: value for name, value in targets.items() if value is not None},
+        bound=bound,
+        low=_quantity("from", start, unit),
+        high=_quantity("to", stop, unit),
+        most=most,
+        count=count,
+        plan=plan,
+        precision=precision,
+        level=level,
+        **options,
+    )
+    _answer(as_json, lambda: explore_records.solved_record(found), lambda: explore_tables.solved_tables(found))
+
+
+@app.command()
+def plan(
+    model: ModelName,
+    chip: ChipOrSystem,
+    count: Annotated[int, typer.Option(help="Chips.")],
+    prompt: Annotated[int, typer.Option(help="Tokens of a request's prompt.")] = 1024,
+    output: Annotated[int, typer.Option(help="Tokens that it asks for.")] = 256,
+    batch: Annotated[int | None, typer.Option(help="Sequences at once; default: the best power of two.")] = None,
+    ttft: Annotated[str | None, typer.Option(help="Target: first token after at most, as in `500 ms`.")] = None,
+    tpot: Annotated[str | None, typer.Option(help="Target: each further token after at most, as in `50 ms`.")] = None,
+    aim: Annotated[str, typer.Option(help="Best first by throughput, tpot or ttft.")] = "throughput",
+    precision: Annotated[list[str] | None, typer.Option("--precision", help="May be repeated; default: as published.")] = None,
+    level: Annotated[str, typer.Option(help="ideal or mapped.")] = "ideal",
+    context_parallel: Annotated[bool, typer.Option("--context-parallel", help="Cut contexts over chips as well.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write the plans: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cost every way to spread MODEL over so many chips, and rank those that meet the targets."""
+    from ridgeline.api.plan import AIMS, plan_chips
+    from ridgeline.report import explore_plots, explore_records, explore_tables, panels
+
+    _check_choice("aim", aim, AIMS)
+    _check_choice("level", level, ("ideal", "mapped"))
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    request: dict[str, Any] = {"prompt": prompt, "output": output, "batch": batch, "aim": aim}
+    request |= {"ttft": _quantity("ttft", ttft, "s"), "tpot": _quantity("tpot", tpot, "s")}
+    with _progress("planning", worth=200) as progress:
+        found = plan_chips(
+            model,
+            chip,
+            count,
+            precision=precision,
+            level=level,
+            context_parallel=context_parallel,
+            progress=progress,
+            **request,
+        )
+    if plot is not None:
+        panels.write_panels(explore_plots.plans_picture(found), plot)
+    _answer(as_json, lambda: explore_records.planned_record(found), lambda: explore_tables.planned_tables(found), plot)
+
+
+@app.command()
 def show(
     kind: Annotated[str | None, typer.Argument(help="chip, model or system.")] = None,
     name: Annotated[str | None, typer.Argument(help="A name of the catalogue, or a file.")] = None,

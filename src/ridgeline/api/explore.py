@@ -58,7 +58,7 @@ def explore(
     engine: str = "local",
     address: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    block: int = _BLOCK,
+    block: int | None = None,
 ) -> Exploration:
     """Compute every point of a space, and keep its Pareto set and a sample of it in a folder of Parquet files.
 
@@ -68,7 +68,7 @@ def explore(
     """
     asked = space if isinstance(space, Space) else read_space(space)
     folder = Path(out)
-    cut = shards.prepare(folder, asked, Cut(block, _RUN))
+    cut = shards.prepare(folder, asked, Cut(block or (_BLOCK if asked.level == "ideal" else _BLOCK // 32), _RUN))
     left, there = shards.missing(folder, asked, cut)
     start, found = time.perf_counter(), [there]
     done = there.points

@@ -45,7 +45,8 @@ def plan_chips(
     """Cost every plan of `count` chips for requests of so many tokens, and rank those that meet the targets.
 
     `request` takes `prompt` (1024) and `output` (256) tokens, a `batch` (all powers of two up to `most_batch`, 4096), the targets
-    `ttft` and `tpot` in seconds, and the `aim`: throughput, tpot or ttft. Raises `InfeasibleError` with the nearest miss where none does, or with the least shortfall where none fits the memory.
+    `ttft` and `tpot` in seconds, and the `aim`: throughput, tpot or ttft. Raises
+    `InfeasibleError` with the nearest miss where none does, or with the least shortfall where none fits the memory.
 
     >>> found = plan_chips("llama-3.1-70b", "h100-sxm", 8, tpot=50e-3)
     >>> found.plans[0].meets, len(found.plans) > 3
@@ -75,12 +76,13 @@ def _service(count: int, request: Mapping[str, Any]) -> Service:
             raise InputError(f"a plan's request has no `{name}`: {nearest(name, known)}")
         if name == "aim" and value not in AIMS:
             raise InputError(f"aim {value!r}: choose {', '.join(AIMS)}")
-        if name in ("ttft", "tpot") and not value > 0:
+        if name in ("ttft", "tpot") and not float(value) > 0:
             raise InputError(f"{name} {value:g}: more than 0 is wanted")
     for name, value in (*request.items(), ("count", count)):
         if name in ("prompt", "output", "batch", "most_batch", "count") and (value < 1 or value != int(value)):
             raise InputError(f"{name} {value}: a whole number of 1 or more is wanted")
-    return Service(**{"prompt": 1024, "output": 256, **request})
+    asked: dict[str, Any] = {"prompt": 1024, "output": 256, **request}
+    return Service(**asked)
 
 
 def _require_one(rows: Sequence[PlanRow], refused: Sequence[Refused], name: str, count: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ridgeline.api.analysis import Analysis, analyze
+from ridgeline.api.explore import unit_at
 from ridgeline.api.names import load_chip, load_model
 from ridgeline.api.plans import resolve
 from ridgeline.errors import InfeasibleError, InputError, nearest
@@ -136,6 +137,17 @@ def _bracket(machine: Chip | System, quantity: str, low: float | None, high: flo
     return low or value / _RANGE, high or value * _RANGE
 
 
+def unit_of(chip: Chip | System | str, quantity: str, count: int | None = None, plan: Plan | str | None = None) -> str:
+    """Return the unit of a quantity that can be solved for."""
+    return "1" if quantity in _COUNTS else _unit(_machine(chip, count, plan), quantity)
+
+
+def _unit(machine: Chip | System, quantity: str) -> str:
+    if quantity not in quantities(machine):
+        raise InputError(f"`{quantity}` is not known: {nearest(quantity, [*_COUNTS, *quantities(machine)])}")
+    return unit_at(machine, quantity)
+
+
 def values(found: Analysis) -> dict[str, float | None]:
     """Return what targets are about."""
     one, scenario = found.estimate, found.scenario
@@ -162,7 +174,7 @@ def _missed(found: Analysis, targets: Mapping[str, float], bound: str | None) ->
             why = f"is not defined in {found.scenario.phase}" if name in ("ttft", "tpot") else f"of {found.chip.name} is not known"
             raise InputError(f"target {name}: {name} {why}")
         if (value > limit) if below else (value < limit):
-            missed.append(f"{name} {value:.6g} {unit}")
+            missed.append(f"{name} {value:.10g} {unit}")
     if bound is not None and found.estimate.bound != bound:
         missed.append(f"bound {found.estimate.bound}")
     return missed

@@ -67,7 +67,7 @@ def _footer(analysis: Analysis) -> str:
 def _level(analysis: Analysis) -> str:
     """Say what a level of detail is, on a chip of many cores with the software whose kernels run."""
     stack = analysis.stack
-    return _LEVELS[analysis.estimate.level] if stack is None else f"one kernel after another, as of {stack.name} ({stack.title})"
+    return _LEVELS[analysis.estimate.level] if stack is None else f"kernels of the stack {stack.name} one after another"
 
 
 _LEVELS = {

@@ -20,6 +20,7 @@ from ridgeline.errors import InputError
 from ridgeline.estimate import estimate, fold, processed_tokens, step_operations
 from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.fusion import fuse
+from ridgeline.mapping.many_core_step import is_many_core
 from ridgeline.mapping.training_memory import training_capacity
 from ridgeline.quantities import Bytes, Count, Joules, Quantity, Seconds
 from ridgeline.search.formula import Formula
@@ -138,8 +139,13 @@ class _Step:
     fits: Any
 
 
+def takes_arrays(chip: Chip, level: str) -> bool:
+    """Say whether a level costs all points of a block at once: `ideal` does, and kernels of many cores; exact tiles are per point."""
+    return level == "ideal" or (level == "mapped" and is_many_core(chip))
+
+
 def step(chip: Chip, work: Work, level: str, residency: Residency) -> _Step:
-    """Return what a step takes, by arrays at `ideal`; at the other levels one point after the other."""
+    """Return what a step takes; any quantity may be an array where `takes_arrays` says so."""
     if level != "ideal":
         found = estimate(chip, work.model, work.scenario, work.precision, level=level, residency=residency)
         held = found.capacity
@@ -277,7 +283,7 @@ def front_of(space: Space, rows: Mapping[str, Any]) -> Any:
 
 def _values(space: Space, group: Group, block: Block) -> tuple[dict[str, Any], Any]:
     wanted = columns(space)
-    if space.level == "ideal":
+    if takes_arrays(group.chip, space.level):
         return columns_of(space, group, block.values, wanted)
     shape = tuple(part.stop - part.start for part in block.place)
     spread = {name: np.broadcast_to(value, shape).ravel() for name, value in block.values.items()}

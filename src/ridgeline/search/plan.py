@@ -12,6 +12,7 @@ from ridgeline.errors import InputError
 from ridgeline.parallel import estimate_plan
 from ridgeline.quantities import Bytes, Count, PerSecond, Seconds, show
 from ridgeline.results import Estimate
+from ridgeline.search.explore import takes_arrays
 from ridgeline.search.pareto import pareto
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.plan import Plan
@@ -189,9 +190,9 @@ def _batches(service: Service, unit: int) -> Any:
 def _decode(
     system: System, model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision, plan: Plan, level: str
 ) -> Mapping[str, Any]:
-    """Return decode steps over batches: as one array at `ideal`, one after the other at the other levels."""
+    """Return decode steps over batches: as one array where the level takes arrays, else one after the other."""
     batches = scenario.batch
-    if level == "ideal":
+    if takes_arrays(system.chip, level):
         return _columns(estimate_plan(system, model, scenario, precision, plan, level=level), len(batches))
     parts = [
         _columns(estimate_plan(system, model, replace(scenario, batch=float(one)), precision, plan, level=level), 1)
