@@ -12,6 +12,7 @@ import pytest
 
 from ridgeline.api import analyze, load_chip
 from ridgeline.api.explore import explore, query, read_space
+from ridgeline.costs.components import chip_area
 from ridgeline.errors import InfeasibleError, InputError
 from ridgeline.search import shards
 from ridgeline.search.formula import Formula, in_order
@@ -230,6 +231,9 @@ def test_kernels_of_many_cores_are_costed_as_arrays(tmp_path: Path):
         ('"1 TB/s:4 TB/s:x2"', '"1 TB:4 TB:x2"', r"chip\.memory\.hbm\.bandwidth.*B/s"),
         ('"1 TB/s:4 TB/s:x2"', '[1, "2 TB/s"]', r"chip\.memory\.hbm\.bandwidth.*unit"),
         ("weight = 3", "weight = 0", "weight"),
+        ("weight = 3", 'weight = "a"', "weight"),
+        ("sample = 40", 'sample = "all"', "sample"),
+        ("sample = 40", 'level = "simulated"', "level.*ideal, mapped"),
         ('"300 * memory.hbm.bandwidth"', '"__import__(1)"', "only"),
         ('base = ["h100-sxm", "a100-sxm-80gb"]', "", r"missing key `chip\.base`"),
         ("[chip]", "[chip", "not TOML"),
@@ -240,6 +244,15 @@ def test_bad_spaces(file: Path, old: str, new: str, said: str):
     file.write_text(SPACE.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(InputError, match=said):
         read_space(file)
+
+
+def test_a_space_of_one_point(tmp_path: Path):
+    path = tmp_path / "one.toml"
+    path.write_text('sample = 0\n[chip]\nbase = "h100-sxm"\n[scenario]\nmodel = "gpt2"\ncontext = 64\n', encoding="utf-8")
+    found = explore(path, tmp_path / "out")
+    assert (found.counts.points, len(found.pareto)) == (1, 1)
+    assert found.pareto[0]["time"] == analyze("gpt2", "h100-sxm", context=64, level="ideal").estimate.time
+    assert query(tmp_path / "out", "SELECT * FROM points")[1] == []
 
 
 def test_constraints_that_nothing_meets_say_what_rules_out_most(file: Path, tmp_path: Path):
@@ -264,3 +277,54 @@ def test_formulas():
     for text in ("a if a else a", "a.b()", "[1]", "'text'", "lambda: 1", "a <", "min(a)", "True"):
         with pytest.raises(InputError, match="formula"):
             Formula.parse(text)
+
+
+DASK = """
+import os, signal, sys
+from distributed import LocalCluster
+from ridgeline.api.explore import explore
+
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        victim = [next(iter(cluster.workers.values())).pid]
+
+        def progress(done, points):
+            if victim:
+                os.kill(victim.pop(), signal.SIGKILL)
+
+        explore(sys.argv[1], sys.argv[2], block=1, engine="dask", address=cluster.scheduler_address, progress=progress)
+"""
+
+
+def test_a_cluster_that_loses_a_worker_ends_the_same(file: Path, tmp_path: Path):
+    pytest.importorskip("distributed", reason="clusters are Dask's: `pip install 'ridgeline[dask]'`")
+    script = tmp_path / "cluster.py"
+    script.write_text(DASK, encoding="utf-8")
+    explore(file, tmp_path / "one", block=1)
+    subprocess.run(
+        [sys.executable, str(script), str(file), str(tmp_path / "cluster")], check=True, capture_output=True, timeout=120
+    )
+    found = explore(file, tmp_path / "cluster")
+    assert found.computed == 0
+    assert results(tmp_path / "cluster") == results(tmp_path / "one")
+
+
+def test_area_power_and_energy_are_columns(tmp_path: Path):
+    """The area is that of the chip's components, and power is energy over time."""
+    path = tmp_path / "area.toml"
+    path.write_text(
+        'keep = "all"\nconstraints = ["area <= 1 m2", "power >= 1 W"]\n[chip]\nbase = "h100-sxm"\n'
+        'memory.l2.capacity = ["25 MiB", "50 MiB"]\n[scenario]\nmodel = "gpt2"\nbatch = [1, 8]\ncontext = 64\n'
+        '[objectives]\nminimise = ["energy_per_token", "area"]\n',
+        encoding="utf-8",
+    )
+    explore(path, tmp_path / "out")
+    _, rows = query(tmp_path / "out", 'SELECT "memory.l2.capacity", batch, area, power, energy_per_token, time FROM points')
+    assert len(rows) == 4
+    for capacity, batch, area, power, energy_per_token, time in rows:
+        chip, scenario = place(load_chip("h100-sxm"), analyze("gpt2", "h100-sxm").scenario, {"memory.l2.capacity": capacity})
+        assert scenario.phase == "decode"
+        assert area == pytest.approx(sum(chip_area(chip).values()), rel=1e-12)
+        one = analyze("gpt2", chip, batch=int(batch), context=64, level="ideal").estimate
+        assert power == pytest.approx(one.energy / one.time, rel=1e-12)
+        assert energy_per_token * batch == pytest.approx(power * time, rel=1e-12)

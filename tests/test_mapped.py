@@ -57,6 +57,7 @@ def fill(flow: str, rows: int, columns: int) -> float:
     return float(rows + columns - 2 + (0 if flow == "output-stationary" else rows))
 
 
+@pytest.mark.heavy
 def test_mapped_and_simulated_agree_on_random_products():
     """Two programs that share no formula; every one within 5 %."""
     errors = []

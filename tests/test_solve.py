@@ -67,7 +67,7 @@ def test_the_critical_batch_is_near_that_of_thresholds():
     """`thresholds` is of dense weights alone, 295 on an H100; a whole step has activations and a cache to read as well."""
     critical = thresholds("llama-3.1-8b", "h100-sxm").critical_batch
     assert critical == pytest.approx(295, rel=0.01)
-    found = solve(**LLAMA, quantity="batch", bound="compute", context=1, level="ideal", high=4096)
+    found = solve(**LLAMA, quantity="batch", bound="compute", context=1, level="ideal")
     assert critical < found.solution.value < 1.25 * critical
     assert found.failing is not None
     assert found.failing.estimate.bound == "memory.hbm"

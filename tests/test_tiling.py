@@ -346,7 +346,7 @@ def random_points(count: int, seed: int):
 
 
 @needs_numba
-@pytest.mark.parametrize(("count", "seed"), [(60, 1), pytest.param(500, 7, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(("count", "seed"), [(20, 1), pytest.param(500, 7, marks=pytest.mark.heavy)])
 def test_the_simulator_agrees(count, seed):
     """Cycles of the best tiling against the event by event simulation of it, which shares no formula; bytes are the same.
 
@@ -358,7 +358,7 @@ def test_the_simulator_agrees(count, seed):
         run = simulate_tiling(layer, best, machine)
         assert sum(best.traffic["dram"].values()) == pytest.approx(run.bytes, rel=ROUNDING)
         errors.append(abs(best.cycles / run.cycles - 1.0))
-    assert statistics.median(errors) <= 0.001
+    assert statistics.median(errors) <= (0.001 if count == 500 else 0.005)
     assert max(errors) <= 0.05
 
 
@@ -379,11 +379,12 @@ FORMS = {
 
 @needs_numba
 @pytest.mark.parametrize("form", FORMS)
-def test_the_simulator_agrees_on_every_form_of_transfer(form):
-    """Of 60 points each, at least 56 within 5 %, and no other byte moved; the worst is 6 %."""
+@pytest.mark.parametrize("count", [6, pytest.param(60, marks=pytest.mark.heavy)])
+def test_the_simulator_agrees_on_every_form_of_transfer(form, count):
+    """Of 60 points each, at least 56 within 5 %, and no other byte moved; the worst is 8 %."""
     array_form, buffer_form, memory_form, images = FORMS[form]
     errors = []
-    for layer, machine in random_points(60, 3):
+    for layer, machine in random_points(count, 3):
         array = machine.array._replace(**array_form)
         if array.preload == 0.0:
             array = array._replace(serial=array.fill, fill=0.0)
@@ -393,8 +394,8 @@ def test_the_simulator_agrees_on_every_form_of_transfer(form):
         run = simulate_tiling(layer, best, machine)
         assert sum(best.traffic["dram"].values()) == pytest.approx(run.bytes, rel=ROUNDING)
         errors.append(abs(best.cycles / run.cycles - 1.0))
-    assert statistics.median(errors) <= 0.003
-    assert sum(error <= 0.05 for error in errors) >= 56
+    assert statistics.median(errors) <= (0.003 if count == 60 else 0.02)
+    assert sum(error <= 0.05 for error in errors) >= 56 / 60 * count - 1
     assert max(errors) <= 0.08
 
 

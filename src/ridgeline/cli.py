@@ -451,6 +451,22 @@ def query(
     _answer(as_json, lambda: explore_records.query_record(columns, rows), lambda: explore_tables.query_table(columns, rows))
 
 
+@app.command()
+def optimise(
+    space: Annotated[Path, typer.Argument(metavar="SPACE.toml", help="As for explore.")],
+    budget: Annotated[int, typer.Option(help="Points that each search may compute.")] = 20_000,
+    seeds: Annotated[int, typer.Option(help="Searches of each kind, with seeds from 0.")] = 3,
+    population: Annotated[int, typer.Option(help="Points that NSGA-II holds.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Search a space too large for `explore` by NSGA-II, beside random search with as many points."""
+    from ridgeline.api.explore import optimise as search
+    from ridgeline.report import explore_records, explore_tables
+
+    found = search(space, budget=budget, seeds=seeds, population=population)
+    _answer(as_json, lambda: explore_records.optimised_record(found), lambda: explore_tables.optimised_tables(found))
+
+
 OneCount = Annotated[int | None, typer.Option(help="A whole number.")]
 ChipCount = Annotated[int | None, typer.Option("--count", help="Chips, of the smallest system that has enough.")]
 PlanText = Annotated[str | None, typer.Option("--plan", help="How they are used, as in tp=8,pp=2.")]

@@ -116,6 +116,54 @@ def _nothing_left(space: Space, counts: Summary) -> str:
     return f"none of the {counts.points:g} points of {space.name} meets all constraints: {said}"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Optimised:
+    """What a search of a space has found: the front of all points tried, and each seed's share of the box beside chance."""
+
+    space: Space
+    budget: int
+    tried: int
+    pareto: tuple[Mapping[str, Any], ...]
+    hypervolumes: tuple[tuple[int, float, float], ...]  # seed, of NSGA-II, of random search
+    seconds: float
+
+
+def optimise(space: Space | str | Path, *, budget: int = 20_000, seeds: int = 3, population: int = 200) -> Optimised:
+    """Search a space by NSGA-II, and beside it by chance with as many points, once for each seed from 0.
+
+    For spaces too large for `explore`, whose front is exact; this one is only as good as the search. Raises `InfeasibleError`
+    where no point that was tried meets all constraints.
+    """
+    from ridgeline.search.optimise import evolve, hypervolumes, joined, random_search
+
+    asked = space if isinstance(space, Space) else read_space(space)
+    if budget < 1 or seeds < 1 or population < 2:
+        raise InputError(f"budget {budget}, seeds {seeds}, population {population}: 1 or more are wanted, a population of 2")
+    start = time.perf_counter()
+    pairs = [(evolve(asked, budget, seed, population), random_search(asked, budget, seed)) for seed in range(seeds)]
+    every = joined([one for pair in pairs for one in pair])
+    on = np.flatnonzero(every.front(asked))
+    if not len(on):
+        raise InfeasibleError(f"none of the {len(every.point):,} points of {asked.name} that were tried meets all constraints")
+    volumes = hypervolumes(asked, [one for pair in pairs for one in pair])
+    rows = [
+        {
+            "point": int(every.point[index]),
+            **asked.groups[int(every.point[index]) // asked.grid.points].labels,
+            **{name: float(column[index]) for name, column in every.columns.items()},
+        }
+        for index in on[np.argsort(every.point[on])]
+    ]
+    return Optimised(
+        space=asked,
+        budget=budget,
+        tried=len(np.unique(every.point)),
+        pareto=tuple(rows),
+        hypervolumes=tuple((seed, volumes[2 * seed], volumes[2 * seed + 1]) for seed in range(seeds)),
+        seconds=time.perf_counter() - start,
+    )
+
+
 # ---- SQL --------------------------------------------------------------------------------------------------------------------
 
 
@@ -191,9 +239,9 @@ def space_of(raw: Mapping[str, Any], name: str = "space") -> Space:
         groups=groups,
         axes=axes,
         formulas={one: formulas[one] for one in order},
-        level=str(raw.get("level", "ideal")),
+        level=_choice(raw, "level", ("ideal", "mapped"), "ideal"),
         residency=_choice(raw, "residency", ("cold", "warm"), "cold"),
-        sample=int(raw.get("sample", 1000)),
+        sample=int(_plain_number(raw.get("sample", 1000), "sample")),
         keep_all=_choice(raw, "keep", ("front", "all"), "front") == "all",
     )
     return _with_aims(space, raw)
@@ -211,6 +259,12 @@ def _choice(raw: Mapping[str, Any], key: str, accepted: tuple[str, ...], usual: 
     if found not in accepted:
         raise InputError(f"`{key}` {found!r}: choose {', '.join(accepted)}")
     return found
+
+
+def _plain_number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise InputError(f"`{where}` {value!r}: a number of 0 or more is wanted")
+    return float(value)
 
 
 def _listed(value: Any, where: str) -> list[Any]:
@@ -356,7 +410,7 @@ def _work(index: int, table: Mapping[str, Any], scenario: Mapping[str, Any], sha
     # A first value stands in for each axis, so that what is asked is checked with it.
     first = {name: values[0] for name, values in shared.axes.items() if name not in own}
     made, _ = make_scenario(model, phase, {**first, **given})
-    weight = float(table.get("weight", 1.0))
+    weight = _plain_number(table.get("weight", 1.0), "workload.weight")
     if not weight > 0:
         raise InputError(f"`workload.weight` {weight:g}: more than 0 is wanted")
     return Work(

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from ridgeline.api.names import load_chip, load_system, names
+from ridgeline.catalogue import load
 from ridgeline.errors import InputError, UnknownNameError
 from ridgeline.parallel import plan_capacity
 from ridgeline.specs.chip import Chip
@@ -98,7 +99,7 @@ def find_system(machine: Chip | System | str) -> System | None:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
             return None  # the chip's reader says what is wrong
     try:
-        load_chip(machine)
+        load.find("chips", machine)
     except UnknownNameError:
         try:
             return load_system(machine)

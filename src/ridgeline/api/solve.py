@@ -1,6 +1,6 @@
 """Inverse questions about one step: the least bandwidth, capacity, rate …, or the largest batch or context, that meets targets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -62,8 +62,8 @@ def solve(
 
     `quantity` is a dotted path of the chip or system, or a count of the scenario. Targets are upper limits of time, ttft, tpot,
     energy and energy_per_token, and lower limits of tokens_per_second, in SI; `bound` asks for what binds. That all fits the memory
-    is always asked for. The bracket is a thousandth to a thousand times the present value, or counts up to 2²⁰, unless given.
-    Raises `InfeasibleError` where the bracket holds no such value.
+    is always asked for. The bracket is a thousandth to a thousand times the present value unless given; of a count 1 to 2²⁰, of a
+    least count to what the memory holds. Raises `InfeasibleError` where the bracket holds no such value.
 
     >>> found = solve("llama-3.1-8b", "h100-sxm", "memory.hbm.bandwidth", targets={"time": 10e-3}, context=1, level="ideal")
     >>> 1.4e12 < found.solution.value < 1.6e12  # 15 GB of weights in 10 ms
@@ -76,6 +76,7 @@ def solve(
     if not isinstance(machine, Chip):
         options["plan"] = resolve(chip, count, plan)[1].plan  # pyright: ignore[reportOptionalMemberAccess]
     whole = quantity in _COUNTS
+    said = high is not None
     low, high = _bracket(machine, quantity, low, high)
 
     def step(value: float) -> Analysis:
@@ -90,6 +91,8 @@ def solve(
         except InfeasibleError:
             return False
 
+    if whole and not most and not said:  # the least count that meets targets lies below the largest that fits
+        high = _largest_that_fits(step, low, high)
     try:
         found = boundary(meets, low, high, most=most, whole=whole)
     except InfeasibleError:
@@ -104,6 +107,19 @@ def solve(
         failing=failing,
         reason=reason,
     )
+
+
+def _largest_that_fits(step: Callable[[float], Analysis], low: float, high: float) -> float:
+    """Return the largest whole value whose step the memory holds; the start of the bracket where none does."""
+
+    def fits(value: float) -> bool:
+        try:
+            step(value)
+        except InfeasibleError:
+            return False
+        return True
+
+    return boundary(fits, low, high, most=True, whole=True).value if fits(low) else low
 
 
 def _check_targets(targets: Mapping[str, float]) -> None:

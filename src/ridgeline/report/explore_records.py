@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ridgeline.api.analysis import Analysis
-from ridgeline.api.explore import Exploration
+from ridgeline.api.explore import Exploration, Optimised
 from ridgeline.api.plan import Planned
 from ridgeline.api.sensitivity import Sensitivity
 from ridgeline.api.solve import Solved, values
@@ -30,6 +30,22 @@ def exploration_record(found: Exploration) -> dict[str, Any]:
             "folder": str(found.folder),
             "front": len(found.pareto),
             "best": found.best,
+            "pareto": list(found.pareto[:MOST_ROWS]),
+        }
+    )
+
+
+def optimised_record(found: Optimised) -> dict[str, Any]:
+    """Return what a search has found, with each seed's hypervolume beside that of random search."""
+    return plain(
+        {
+            "space": found.space.digest,
+            "points": found.space.points,
+            "budget": found.budget,
+            "tried": found.tried,
+            "seconds": found.seconds,
+            "hypervolumes": [{"seed": seed, "nsga2": evolved, "random": drawn} for seed, evolved, drawn in found.hypervolumes],
+            "front": len(found.pareto),
             "pareto": list(found.pareto[:MOST_ROWS]),
         }
     )

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ridgeline.api.analysis import Analysis
-from ridgeline.api.explore import Exploration, unit_at
+from ridgeline.api.explore import Exploration, Optimised, unit_at
 from ridgeline.api.plan import Planned
 from ridgeline.api.sensitivity import Sensitivity
 from ridgeline.api.solve import TARGETS, Solved
@@ -53,14 +53,29 @@ def exploration_tables(found: Exploration) -> RenderableType:
     return Group(Text(said, style="bold"), table, *(Text(note, style="dim") for note in notes))
 
 
-def _shown(found: Exploration) -> list[str]:
+def optimised_tables(found: Optimised) -> RenderableType:
+    """Return rows spread over the front that was found, and how far each seed came beside chance."""
+    said = f"{found.space.name}: {found.tried:,} of {found.space.points:,} points tried, {len(found.pareto):,} on their front"
+    names = _shown(found)
+    table = _table("", *names)
+    step = max(1, len(found.pareto) // _ROWS)
+    for row in found.pareto[::step][:_ROWS]:
+        table.add_row(f"point {row['point']}", *_cells(found, row, names))
+    volumes = _table("seed", "NSGA-II", "random search")
+    for seed, evolved, drawn in found.hypervolumes:
+        volumes.add_row(str(seed), f"{evolved:.4f}", f"{drawn:.4f}")
+    notes = [f"share of the box that each front dominates, after {found.budget:,} points each; {found.seconds:.3g} s in all"]
+    return Group(Text(said, style="bold"), table, volumes, *(Text(note, style="dim") for note in notes))
+
+
+def _shown(found: Exploration | Optimised) -> list[str]:
     space = found.space
     labels = [name for name in space.groups[0].labels if len({one.labels[name] for one in space.groups}) > 1]
     names = [*labels, *(name for name, values in space.axes.items() if len(values) > 1), *space.formulas, *space.objectives]
     return list(dict.fromkeys(names))
 
 
-def _cells(found: Exploration, row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _cells(found: Exploration | Optimised, row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     chip = found.space.groups[0].chip
     known = quantities(chip)
     cells: list[str] = []

@@ -140,7 +140,7 @@ class _Step:
 
 
 def takes_arrays(chip: Chip, level: str) -> bool:
-    """Say whether a level costs all points of a block at once: `ideal` does, and kernels of many cores; exact tiles are per point."""
+    """Say whether a level costs all points of a block at once: `ideal` and kernels of many cores do, exact tiles do not."""
     return level == "ideal" or (level == "mapped" and is_many_core(chip))
 
 
@@ -291,6 +291,23 @@ def _values(space: Space, group: Group, block: Block) -> tuple[dict[str, Any], A
     rows = [columns_of(space, group, one, wanted) for one in points]
     whole = {name: np.array([float(row[name]) for row, _ in rows]).reshape(shape) for name in wanted}
     return whole, np.array([bool(fits) for _, fits in rows]).reshape(shape)
+
+
+def evaluate_points(space: Space, group: Group, values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return the columns of single points, whose axes' values are arrays of one length, and where they meet all constraints."""
+    count = len(next(iter(values.values())))
+    wanted = columns(space)
+    if takes_arrays(group.chip, space.level):
+        found, fits = columns_of(space, group, values, wanted)
+    else:
+        rows = [columns_of(space, group, {name: float(one[i]) for name, one in values.items()}, wanted) for i in range(count)]
+        found = {name: np.array([float(row[name]) for row, _ in rows]) for name in wanted}
+        fits = np.array([bool(one) for _, one in rows])
+    spread = {name: np.broadcast_to(np.asarray(value, dtype=np.float64), (count,)) for name, value in found.items()}
+    feasible = np.broadcast_to(np.asarray(fits, dtype=bool), (count,)).copy()
+    for one in space.constraints:
+        feasible &= one.holds(spread[one.name])
+    return spread, feasible
 
 
 def _numbers(grid: Grid, block: Block, group: int) -> Any:

@@ -147,18 +147,19 @@ def cost(
     prefill = Scenario(phase="prefill", batch=float(groups), prompt=float(service.prompt))
     decode = Scenario(phase="decode", batch=batches, context=float(service.prompt + service.output))
     try:
-        first = estimate_plan(system, model, prefill, precision, replace(plan, micro_batches=1), level=level)
         steps = _decode(system, model, decode, precision, plan, level)
+        if not (steps["short"] <= 0).any():
+            return Refused(plan=plan.text, precision=name, reason=_too_large(float(np.min(steps["short"])), "decode", batches[0]))
+        first = estimate_plan(system, model, prefill, precision, replace(plan, micro_batches=1), level=level)
     except InputError as error:
         return Refused(plan=plan.text, precision=name, reason=str(error))
+    if not first.feasible:
+        return Refused(plan=plan.text, precision=name, reason=_too_large(_short(first), "prefill", groups))
     ttft = float(first.time)
     tpot = steps["time"] * batches / steps["tokens"]
     throughput = service.output / (ttft / groups + service.output * tpot / batches)
-    fits = (steps["short"] <= 0) & bool(first.feasible)
+    fits = steps["short"] <= 0
     meets = fits & (tpot <= service.tpot) & (ttft <= service.ttft)
-    if not fits.any():
-        short = max(float(np.min(steps["short"])), _short(first))
-        return Refused(plan=plan.text, precision=name, reason=f"{show(short, 'B')} short of memory at a batch of {batches[0]:g}")
     score = {"throughput": -throughput, "tpot": tpot, "ttft": -throughput + 0.0 * tpot}[service.aim]
     allowed = meets if meets.any() else fits
     # Where nothing meets the targets the row shows the nearest miss: the batch whose TPOT is least.
@@ -216,6 +217,10 @@ def _columns(found: Estimate, count: int) -> Mapping[str, Any]:
     names = np.array(found.resources)
     bound = [found.bound] if is_scalar(found.bound) else names[np.asarray(found.bound, dtype=int)]
     return {**spread, "bound": np.broadcast_to(np.asarray(bound), (count,))}
+
+
+def _too_large(short: Bytes, phase: str, batch: Count) -> str:
+    return f"{show(short, 'B')} short of memory in {phase} at a batch of {batch:g}"
 
 
 def _short(found: Estimate) -> float:

@@ -3,6 +3,7 @@
 Nothing here is fitted to such rows. What a framework's host adds to a step or a layer is in no stack yet, and so in no prediction.
 """
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from ridgeline.validation.schema import Row
 
 GROUPED_BY = ("model", "dtype", "n_chips", "parallelism", "variant", "phase")
 _SERVERS = ("vllm", "tensorrt-llm")  # whose kernels the stack `serving` describes
+_RATES = ("throughput", "output_throughput_total")
 _LAYER_SPLIT = "llama.cpp"  # gives each chip a run of layers, whatever a table calls it
 
 
@@ -44,11 +46,22 @@ class _Setting(NamedTuple):
 
 def is_model(row: Row) -> bool:
     """Say whether a row times a whole model under a load that the row states: no queue, no arrivals, no best batch."""
-    if not row.has("model", "isl", "osl") or row.text("op", "m") or "max-load" in row.text("scenario"):
+    if not row.has("model", "isl", "osl") or row.text("op", "m", "arrival_s") or "max-load" in row.text("scenario"):
         return False
+    prompt, output = (_count(row, name) for name in ("isl", "osl"))
     if row.unit == "tokens/s":
-        return row.metric == "throughput" and row.text("phase") in ("prefill", "decode")
-    return row.unit == "s" and row.metric in ("latency", "ttft") and not row.has("arrival_s")
+        counted = row.metric in _RATES and (row.text("phase") in ("prefill", "decode") or row.has("batch"))
+        return counted and prompt >= 0.0 and output >= 0.0 and tokens(row) > 0.0
+    return row.unit == "s" and row.metric in ("latency", "ttft") and prompt > 0.0 and output >= 0.0
+
+
+def _count(row: Row, name: str) -> Count:
+    """Return a number of tokens; one that cannot be, NaN, for which no comparison holds."""
+    try:
+        value = row.number(name)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def fixes(_: Row) -> bool:
@@ -122,7 +135,7 @@ def _scenario(model: Model, row: Row) -> tuple[Scenario, Count]:
     batch, prompt, output = row.number("batch", 1.0), row.number("isl"), row.number("osl")
     if row.text("phase") == "decode":
         return Scenario(phase="decode", batch=batch, context=prompt + (output + 1.0) / 2.0), output
-    if row.metric == "ttft" or output == 0.0:
+    if row.metric == "ttft" or row.text("phase") == "prefill" or output == 0.0:
         if model.encoder and not model.decoder:
             return Scenario(phase="encode", batch=batch, prompt=prompt), 1.0
         every = row.text("framework") == "pytorch"  # a forward pass yields the logits of every token

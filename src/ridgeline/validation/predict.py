@@ -16,7 +16,7 @@ from ridgeline.quantities import Seconds
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.family import Family
 from ridgeline.specs.stack import Stack
-from ridgeline.validation import attentions, exchanges, experts, latent, products, vectors
+from ridgeline.validation import attentions, exchanges, experts, latent, models, products, vectors
 from ridgeline.validation.group import Group, Times
 from ridgeline.validation.schema import RATES, Row, chip_of
 
@@ -68,6 +68,14 @@ KINDS: tuple[Kind, ...] = (
         fixes=exchanges.fixes,
     ),
     Kind(name="vector", accepts=vectors.is_vector, predict=vectors.times, grouped_by=("dtype", "op", "gated")),
+    Kind(
+        name="model",
+        accepts=models.is_model,
+        predict=models.times,
+        grouped_by=models.GROUPED_BY,
+        framework=models.library_of,
+        fixes=models.fixes,
+    ),
 )
 
 
@@ -159,4 +167,6 @@ def in_unit(row: Row, time: Seconds) -> float:
     """Return a time in the unit of a row: seconds, or the work of the row over it."""
     if row.unit == "FLOP/s":
         return products.flops(row) / float(time)
+    if row.unit == "tokens/s":
+        return float(models.tokens(row)) / float(time)
     return float(time)
