@@ -322,3 +322,15 @@ def test_an_encoder_cannot_be_served(run: Any):
     code, _, err = run("serve", "bert-base", CHIP, "--rate", "1")
     assert code == 2
     assert "bert-base cannot be served" in err
+
+
+def test_a_replica_may_be_a_system_under_a_plan():
+    """Llama 3.1 70B fits no single H100; eight of them serve it, faster than four, and steps cost what the plan's estimate says."""
+    traffic: dict[str, Any] = {"rate": 5.0, "requests": 60, "prompt": 512, "output": 64}
+    with pytest.raises(InfeasibleError):
+        serve("llama-3.1-70b", CHIP, **traffic)
+    four, eight = (serve("llama-3.1-70b", CHIP, plan=f"tp={degree}", **traffic) for degree in (4, 8))
+    assert eight.metrics.finished == four.metrics.finished == 60
+    assert eight.metrics.tpot.mean < four.metrics.tpot.mean
+    with pytest.raises(InputError, match="plan dp=2: requests go to replicas of their own: say --replicas"):
+        serve("llama-3.1-8b", CHIP, plan="dp=2", **traffic)

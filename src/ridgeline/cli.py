@@ -235,6 +235,8 @@ def serve(
     routing: Annotated[str, typer.Option(help="round-robin, least-outstanding or random.")] = "round-robin",
     link_bandwidth: Annotated[str | None, typer.Option(help="Between the pools, as in `400 Gbit/s`.")] = None,
     link_latency: Annotated[str, typer.Option(help="Between the pools, as in `10 us`.")] = "0 s",
+    count: Annotated[int | None, typer.Option(help="Chips of a replica, of the smallest system that has enough.")] = None,
+    plan: Annotated[str | None, typer.Option(help="How they are used, as in tp=8.")] = None,
     draft: Annotated[str | None, typer.Option(help="Speculate with this draft model.")] = None,
     draft_share: Annotated[
         float | None, typer.Option(help="Speculate with layers that cost this share of a step a drafted token.")
@@ -269,7 +271,7 @@ def serve(
     options |= {"preemption": preemption, "replicas": replicas, "prefill_replicas": prefill_replicas, "routing": routing}
     options |= {"draft": draft, "draft_share": draft_share, "length": drafted, "acceptance": acceptance}
     with _progress("serving", worth=20_000) as progress:
-        found = play(model, chip, precision=precision, progress=progress, **options)
+        found = play(model, chip, precision=precision, count=count, plan=plan, progress=progress, **options)
     if plot is not None:
         panels.write_panels(serving_plots.over_time_picture(found), plot)
     if timeline is not None:

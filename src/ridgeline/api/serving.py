@@ -9,9 +9,11 @@ from typing import Any, TextIO
 import numpy as np
 
 from ridgeline.api.analysis import analyze
-from ridgeline.api.names import load_chip, load_model, load_precision
+from ridgeline.api.names import load_model, load_precision
+from ridgeline.api.plans import Spread, resolve
 from ridgeline.errors import InfeasibleError, InputError, nearest
 from ridgeline.estimate import estimate
+from ridgeline.parallel import estimate_plan
 from ridgeline.quantities import Bytes, Count, Fraction, PerSecond, show
 from ridgeline.serving.arrivals import (
     Arrivals,
@@ -35,8 +37,10 @@ from ridgeline.simulate.pipeline import Span
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
+from ridgeline.specs.system import System
 
 ARRIVALS = ("poisson", "gamma", "bursts")
 
@@ -91,9 +95,11 @@ class Served:
 
 def serve(
     model: Model | ConvolutionalModel | str,
-    chip: Chip | str,
+    chip: Chip | System | str,
     *,
     precision: Precision | str | None = None,
+    count: int | None = None,
+    plan: Plan | str | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -102,7 +108,8 @@ def serve(
 
     Options are the fields of `Traffic` (rate, trace, requests, prompt, output, seed …), `Serving` (policy, most_sequences,
     token_budget, replicas, routing …), `Target` (ttft, tpot) and `Drafting` (draft, draft_share, length, acceptance). A replica is
-    one chip, or what `estimator` stands for: a function from scenarios with arrays of counts to an `Estimate`.
+    one chip, `count` chips of a system under a `plan`, or what `estimator` stands for: a function from scenarios with arrays of
+    counts to an `Estimate`.
 
     Raises `InputError` for bad input, and `InfeasibleError` where weights or all requests do not fit.
 
@@ -110,7 +117,8 @@ def serve(
     >>> found.metrics.finished, found.metrics.throughput < 12
     (200, True)
     """
-    spec, machine = load_model(model), load_chip(chip)
+    spec = load_model(model)
+    machine, spread = resolve(chip, count, plan)
     if not isinstance(spec, Model):
         raise InputError(f"{spec.name} cannot be served request by request: a model that generates tokens is wanted")
     check_model(spec)
@@ -118,7 +126,7 @@ def serve(
     traffic, serving, target, drafting = _sorted(options)
     random = _random(traffic.seed)
     asked = _requests(traffic, random)
-    run: Estimator = estimator or (lambda scenario: estimate(machine, spec, scenario, formats))
+    run: Estimator = estimator or _machine(machine, spread, spec, formats)
     speculation = None if drafting is None else Speculation(length=drafting.length, acceptance=drafting.acceptance)
     draft = None if drafting is None or drafting.draft is None else _draft(drafting.draft, machine, formats)
     held = _cache(run, spec, serving, speculation, draft)
@@ -130,7 +138,7 @@ def serve(
     metrics = measure(played, target, has_energy=surface.has_energy)
     errors = {"decode": surface.decode_error(), "prefill": surface.prefill_error(), "batch": surface.batch_error()}
     one = run(Scenario(phase="decode", batch=1.0, context=1.0))
-    if estimator is None:
+    if estimator is None and spread is None:
         one = analyze(spec, machine, phase="decode", precision=formats, level="ideal", batch=1, context=1).estimate
     return Served(
         model=spec,
@@ -214,6 +222,15 @@ class _Draft:
 
     model: Model
     estimator: Estimator
+
+
+def _machine(chip: Chip, spread: Spread | None, model: Model, precision: Precision) -> Estimator:
+    """Return what a step takes on a replica: a chip, or a system under a plan."""
+    if spread is None:
+        return lambda scenario: estimate(chip, model, scenario, precision)
+    if spread.plan.data > 1:
+        raise InputError(f"plan {spread.plan.text}: requests go to replicas of their own: say --replicas instead of dp")
+    return lambda scenario: estimate_plan(spread.system, model, scenario, precision, spread.plan)
 
 
 def _draft(draft: Model | str, chip: Chip, precision: Precision) -> _Draft:
