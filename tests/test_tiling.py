@@ -394,7 +394,7 @@ def test_the_simulator_agrees_on_every_form_of_transfer(form, count):
         run = simulate_tiling(layer, best, machine)
         assert sum(best.traffic["dram"].values()) == pytest.approx(run.bytes, rel=ROUNDING)
         errors.append(abs(best.cycles / run.cycles - 1.0))
-    assert statistics.median(errors) <= (0.005 if count == 30 else 0.02)
+    assert statistics.median(errors) <= (0.01 if count == 30 else 0.02)
     assert sum(error <= 0.05 for error in errors) >= 56 / 60 * count - 1
     assert max(errors) <= 0.08
 
