@@ -12,6 +12,7 @@ from ridgeline.costs.rates import with_stream
 from ridgeline.mapping.array_step import place_step
 from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.epilogue import Fusion
+from ridgeline.mapping.functions import place_of
 from ridgeline.mapping.fusion import fuse
 from ridgeline.mapping.many_core_step import is_many_core, kernels, place_many_core_step
 from ridgeline.mapping.training_memory import training_capacity
@@ -163,7 +164,7 @@ def assemble(machine: Machine, level: str, rows: tuple[OperationEstimate, ...], 
 
 def _left_out(machine: Machine, level: str, rows: tuple[OperationEstimate, ...]) -> tuple[str, ...]:
     """Say aloud what a level does not count of functions that the chip sends to its host."""
-    sent = sorted({name for row in rows for name in row.functions if machine.chip.functions.get(name) == "host"})
+    sent = sorted({name for row in rows for name in row.functions if place_of(machine.chip, name) == "host"})
     if not sent:
         return ()
     what = "as if the chip's lanes ran them" if level == "ideal" else "whose energy is not counted"

@@ -20,7 +20,7 @@ from ridgeline.mapping.arrays import Share, tile_shares
 from ridgeline.mapping.attention_step import place_attention
 from ridgeline.mapping.dataflow import TILED
 from ridgeline.mapping.epilogue import Fusion, Kernel, Plan, fusion_plans
-from ridgeline.mapping.functions import function_times
+from ridgeline.mapping.functions import function_times, place_of
 from ridgeline.mapping.row_stationary import RowPart, activates_on_the_way, row_parts, row_total
 from ridgeline.mapping.whole_rows import tile_whole_rows
 from ridgeline.quantities import BytesPerSecond, Count, Seconds
@@ -250,6 +250,6 @@ def _vector_energy(machine: Machine, operation: Operation) -> dict[str, float]:
     """Return the energy of the functions that the chip's own lanes run; of those sent to the host none is counted."""
     if machine.lane_energy is None:
         return {}
-    own = {name: elements for name, elements in operation.functions.items() if machine.chip.functions.get(name) != "host"}
+    own = {name: elements for name, elements in operation.functions.items() if place_of(machine.chip, name) != "host"}
     lanes = sum(function_counts(replace(operation, functions=own)))
     return {"vector": arithmetic_energy(flops=lanes, energy=machine.lane_energy)}

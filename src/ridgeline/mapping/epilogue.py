@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ridgeline.mapping.functions import is_row_wise, place_of
-from ridgeline.mapping.fusion import joined, merge
+from ridgeline.mapping.fusion import joined, merge, passes_scores
 from ridgeline.quantities import Bytes
 from ridgeline.results import Operation, Tensor
 from ridgeline.specs.chip import Chip
@@ -111,14 +111,10 @@ def _joins(chip: Chip, run: Sequence[Operation], operation: Operation) -> bool:
     if operation.place != first.place or not made & {tensor.name for tensor in operation.reads}:
         return False
     if operation.products:  # the values of attention, behind its softmax
-        return _makes_scores(first) and len(run) == 2 and operation.kind == "attention"
+        return passes_scores(first) and len(run) == 2 and operation.kind == "attention"
     if any(one.products for one in run[1:]) or not operation.fusable:
         return False
     return all(place_of(chip, name) != "host" for name in operation.functions)
-
-
-def _makes_scores(operation: Operation) -> bool:
-    return any(tensor.role == "scores" for tensor in operation.writes)
 
 
 def _plans(run: Sequence[Operation], needed: Sequence[frozenset[str]], start: int) -> Iterator[Plan]:

@@ -92,7 +92,7 @@ def _on_host(chip: Chip, operation: Operation) -> FunctionTimes:
     host = chip.host
     missing = [name for name, value in (("rate", host.rate), ("bandwidth", host.bandwidth)) if value is None]
     if missing:
-        sent = ", ".join(name for name in operation.functions if chip.functions.get(name) == "host")
+        sent = ", ".join(name for name in operation.functions if place_of(chip, name) == "host")
         raise InputError(f"{sent} runs on the host of {chip.name}: give {' and '.join(f'host.{name}' for name in missing)}")
     lane = special = passes = read = written = 0.0
     for name, elements in operation.functions.items():

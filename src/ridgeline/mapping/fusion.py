@@ -42,7 +42,7 @@ def _joins(group: Sequence[Operation], operation: Operation) -> bool:
     if operation.fusable or all(one.fusable for one in group):
         return True
     if operation.kind == "attention":
-        return last.fusable and any(one.kind == "attention" and _passes_scores(one) for one in group)
+        return last.fusable and any(one.kind == "attention" and passes_scores(one) for one in group)
     if operation.kind == "matmul" and last.kind == "matmul":
         return _input(last) == _input(operation)
     return False
@@ -52,7 +52,8 @@ def _equal(first: Count, second: Count) -> bool:
     return first is second or (type(first) in (int, float) and type(second) in (int, float) and first == second)
 
 
-def _passes_scores(operation: Operation) -> bool:
+def passes_scores(operation: Operation) -> bool:
+    """Say whether an operation writes the scores of attention."""
     return any(tensor.role == "scores" for tensor in operation.writes)
 
 

@@ -18,7 +18,7 @@ from ridgeline.costs.kernels import missed_share, stream_time
 from ridgeline.costs.memory import achieved_bandwidth
 from ridgeline.costs.rates import compute_rate
 from ridgeline.errors import InputError
-from ridgeline.mapping.fusion import fuse
+from ridgeline.mapping.fusion import fuse, passes_scores
 from ridgeline.mapping.latent_kernels import LatentMethod, LatentShape, latent_decode_time
 from ridgeline.mapping.many_core import Engine, Method, Parts, Shape, engine, place_product
 from ridgeline.mapping.many_core_attention import AttentionMethod, AttentionParts, AttentionShape, decode_parts, prefill_parts
@@ -113,17 +113,13 @@ def _joins(inputs: bool, vectors: bool) -> Callable[[Sequence[Operation], Operat
         last = group[-1]
         if last.place != operation.place:
             return False
-        if any(_passes_scores(one) for one in group):  # scores, softmax and values
-            return not any(one.kind == "attention" and not _passes_scores(one) for one in group) and _reads_scores(operation)
+        if any(passes_scores(one) for one in group):  # scores, softmax and values
+            return not any(one.kind == "attention" and not passes_scores(one) for one in group) and _reads_scores(operation)
         if operation.kind == "matmul" and last.kind == "matmul":
             return inputs and _alike(last, operation)
         return vectors and operation.fusable and not _reads_scores(operation) and all(one.fusable for one in group)
 
     return joins
-
-
-def _passes_scores(operation: Operation) -> bool:
-    return operation.kind == "attention" and any(one.role == "scores" for one in operation.writes)
 
 
 def _reads_scores(operation: Operation) -> bool:

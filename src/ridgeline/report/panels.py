@@ -9,7 +9,7 @@ from typing import Any
 from ridgeline.errors import InputError
 
 SUFFIXES = (".html", ".png", ".svg")
-_COLOURS = ("#1f4e79", "#c0504d", "#4f8a3c", "#7f5ba2", "#d08a1d", "#2b9aa0", "#8a6d5a", "#d0639c")
+COLOURS = ("#1f4e79", "#c0504d", "#4f8a3c", "#7f5ba2", "#d08a1d", "#2b9aa0", "#8a6d5a", "#d0639c")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def panels_html(picture: PanelPicture, *, whole: bool) -> str:
         place: Any = {"row": index // columns + 1, "col": index % columns + 1}
         for curve in panel.curves:
             first = curve.name not in colours
-            colour = colours.setdefault(curve.name, _COLOURS[len(colours) % len(_COLOURS)])
+            colour = colours.setdefault(curve.name, COLOURS[len(colours) % len(COLOURS)])
             figure.add_trace(
                 go.Scatter(
                     x=list(curve.x),
@@ -99,7 +99,7 @@ def panels_html(picture: PanelPicture, *, whole: bool) -> str:
             )
         for bars in panel.bars:
             first = bars.name not in colours
-            colour = colours.setdefault(bars.name, _COLOURS[len(colours) % len(_COLOURS)])
+            colour = colours.setdefault(bars.name, COLOURS[len(colours) % len(COLOURS)])
             figure.add_trace(
                 go.Bar(
                     x=list(bars.labels),
@@ -150,7 +150,7 @@ def _write_static(picture: PanelPicture, path: Path) -> None:
 
 def _draw(panel: Panel, axes: Any, colours: dict[str, str]) -> None:
     for curve in panel.curves:
-        colour = colours.setdefault(curve.name, _COLOURS[len(colours) % len(_COLOURS)])
+        colour = colours.setdefault(curve.name, COLOURS[len(colours) % len(COLOURS)])
         style = (":" if curve.dashed else "-") if curve.joined else "none"
         marker = "o" if curve.marked or not curve.joined else None
         size = 4 if curve.joined or len(curve.x) < 50 else 1.5
@@ -170,7 +170,7 @@ def _draw_bars(panel: Panel, axes: Any, colours: dict[str, str]) -> None:
     base = [0.0] * max((len(bars.labels) for bars in panel.bars), default=0)
     width = 0.8 if panel.stacked else 0.8 / max(len(panel.bars), 1)
     for index, bars in enumerate(panel.bars):
-        colour = colours.setdefault(bars.name, _COLOURS[len(colours) % len(_COLOURS)])
+        colour = colours.setdefault(bars.name, COLOURS[len(colours) % len(COLOURS)])
         shift = 0.0 if panel.stacked else (index - (len(panel.bars) - 1) / 2) * width
         places = [place + shift for place in range(len(bars.labels))]
         axes.bar(places, bars.values, width, bottom=base if panel.stacked else None, color=colour, label=bars.name)

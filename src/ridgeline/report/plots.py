@@ -10,6 +10,7 @@ import numpy as np
 from ridgeline.api import Analysis
 from ridgeline.errors import InputError
 from ridgeline.quantities import show
+from ridgeline.report.panels import COLOURS
 
 SUFFIXES = (".html", ".png", ".svg")
 
@@ -153,9 +154,6 @@ def write(picture: Picture, path: Path) -> None:
         raise InputError(f"--plot {path}: cannot be written: {error.strerror or error}") from None
 
 
-_COLOURS = ("#1f4e79", "#c0504d", "#4f8a3c", "#7f5ba2", "#d08a1d", "#2b9aa0", "#8a6d5a", "#d0639c")
-
-
 def html(picture: Picture, *, whole: bool) -> str:
     """Return a picture as HTML with no outside host: a whole page, or a part of one that brings its own script."""
     import plotly.graph_objects as go
@@ -163,13 +161,13 @@ def html(picture: Picture, *, whole: bool) -> str:
     figure = go.Figure()
     for index, line in enumerate(picture.lines):
         style = {
-            "color": "#999999" if line.dashed else _COLOURS[index % len(_COLOURS)],
+            "color": "#999999" if line.dashed else COLOURS[index % len(COLOURS)],
             "dash": "dot" if line.dashed else "solid",
             "width": 2,
         }
         figure.add_trace(go.Scatter(x=line.x, y=line.y, mode="lines", name=line.name, line=style))
     for index, series in enumerate(picture.points):
-        colour = _COLOURS[(index + 1) % len(_COLOURS)]
+        colour = COLOURS[(index + 1) % len(COLOURS)]
         figure.add_trace(
             go.Scatter(
                 x=series.x,
@@ -214,14 +212,14 @@ def _write_static(picture: Picture, path: Path) -> None:
         raise InputError(f"--plot {path}: {path.suffix} needs matplotlib: `pip install matplotlib`, or write .html") from None
     figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
     for index, line in enumerate(picture.lines):
-        colour = "#999999" if line.dashed else _COLOURS[index % len(_COLOURS)]
+        colour = "#999999" if line.dashed else COLOURS[index % len(COLOURS)]
         axes.plot(line.x, line.y, color=colour, linestyle=":" if line.dashed else "-", label=line.name)
     for index, series in enumerate(picture.points):
         axes.plot(
             series.x,
             series.y,
             "o-" if series.joined else "o",
-            color=_COLOURS[(index + 1) % len(_COLOURS)],
+            color=COLOURS[(index + 1) % len(COLOURS)],
             label=series.name,
             linewidth=1,
         )

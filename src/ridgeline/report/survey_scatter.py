@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ridgeline.errors import InputError
-from ridgeline.report.panels import SUFFIXES
+from ridgeline.report.panels import COLOURS, SUFFIXES
 
-_COLOURS = ("#1f4e79", "#c0504d", "#4f8a3c", "#7f5ba2", "#d08a1d", "#2b9aa0", "#8a6d5a", "#d0639c")
 _MANY = 30  # points of a panel, from which on only the best are named
 
 
@@ -56,7 +55,7 @@ def write_scatter(picture: ScatterPicture, path: Path) -> None:
 
 def _groups(picture: ScatterPicture) -> dict[str, str]:
     names = dict.fromkeys(spot.group for panel in picture.panels for spot in panel.spots)
-    return {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
 
 
 def _named(panel: Field) -> list[Spot]:
