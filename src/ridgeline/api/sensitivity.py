@@ -1,15 +1,18 @@
-"""How a step's time and energy answer to each quantity of the hardware."""
+"""How a step's time, energy and cost answer to each quantity of the hardware, and what to buy next."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ridgeline.api.analysis import Analysis, analyze
+from ridgeline.api.buying import buy_next
+from ridgeline.api.money import Prices, cost_of, priced, rate_of, terms_of
 from ridgeline.errors import InputError
-from ridgeline.search.sensitivity import Elasticity, Outcome, elasticities
+from ridgeline.search.sensitivity import Elasticity, Outcome, Purchase, elasticities
 from ridgeline.specs.base import quantities, with_quantity
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.money import Terms
 from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.system import System
@@ -24,6 +27,8 @@ class Sensitivity:
     base: Analysis
     step: float
     rows: tuple[Elasticity, ...]
+    buy: tuple[Purchase, ...] = ()  # parts, the most time saved a dollar first
+    notes: tuple[str, ...] = ()  # on what is not known of them
 
     @property
     def elasticities(self) -> dict[str, float]:
@@ -40,19 +45,20 @@ def sensitivity(
     phase: str | None = None,
     precision: Precision | str | None = None,
     level: str | None = None,
-    step: float | None = None,
-    **scenario: Any,
+    **options: Any,
 ) -> Sensitivity:
     """Return d log time / d log quantity for every quantity of a chip, or of a system under a plan, by dotted path.
 
     At `ideal` a central difference of 1e-4 to either side; at `mapped` a secant of 10 %, everything chosen anew at both ends,
-    because tiles and waves make steps. Raises as `analyze` does.
+    because tiles and waves make steps. `options` take the scenario, the `step`, and `terms` and `prices` of the machine, as
+    `rate_of`. Raises as `analyze` does.
 
     >>> found = sensitivity("llama-3.1-8b", "h100-sxm", level="ideal", batch=1, context=4096)
     >>> round(found.elasticities["memory.hbm.bandwidth"], 3), found.elasticities["matrix_unit.rate.bf16"]
     (-1.0, 0.0)
     """
-    asked: dict[str, Any] = {"phase": phase, "precision": precision, **scenario}
+    step, terms, prices = (options.pop(name, None) for name in ("step", "terms", "prices"))
+    asked: dict[str, Any] = {"phase": phase, "precision": precision, **options}
     base = analyze(model, chip, count=count, plan=plan, level=level, **asked)
     if base.axes:
         raise InputError(f"sensitivity takes one scenario: {', '.join(base.axes)} has several values")
@@ -66,17 +72,41 @@ def sensitivity(
     machine = base.chip if spread is None else replace(spread.system, chip=base.chip)
     asked |= {"level": level, "precision": base.precision, "plan": None if spread is None else spread.plan}
 
+    owned = terms if isinstance(terms, Terms) else terms_of(terms)
+    paid = _Paid(base.chips, owned, prices, bool(priced(machine)) or prices is not None)
+
+    def outcome(changed: Chip | System) -> Outcome:
+        found = analyze(base.model, changed, **asked).estimate
+        return paid.outcome(changed, float(found.time), None if found.energy is None else float(found.energy))
+
     def evaluate(path: str, value: float) -> Outcome:
-        found = analyze(base.model, with_quantity(machine, path, value), **asked).estimate
-        return Outcome(float(found.time), None if found.energy is None else float(found.energy))
+        return outcome(with_quantity(machine, path, value))
 
     known = {path: float(value) for path, value in quantities(machine).items()}
     whole = frozenset(path for path in known if _is_whole(path) and level != "ideal") | {
         path for path in known if path.startswith("tier.") and path.endswith(".size")
     }
     energy = None if base.estimate.energy is None else float(base.estimate.energy)
-    rows = elasticities(evaluate, known, Outcome(float(base.estimate.time), energy), step=chosen, whole=whole)
-    return Sensitivity(base=base, step=chosen, rows=rows)
+    start = paid.outcome(machine, float(base.estimate.time), energy)
+    rows = elasticities(evaluate, known, start, step=chosen, whole=whole)
+    buy, notes = buy_next(base, evaluate=outcome, step=chosen, terms=owned)
+    return Sensitivity(base=base, step=chosen, rows=rows, buy=buy, notes=notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Paid:
+    """What steps of a machine cost, where its price is known."""
+
+    chips: int
+    terms: Terms
+    prices: Prices | None
+    known: bool
+
+    def outcome(self, machine: Chip | System, time: float, energy: float | None) -> Outcome:
+        if not self.known:
+            return Outcome(time, energy)
+        rate = rate_of(machine, self.chips, terms=self.terms, prices=self.prices)
+        return Outcome(time, energy, float(cost_of(machine, time=time, energy=energy, rate=rate).dollars))
 
 
 _WHOLE = ("cores.count", "matrix_unit.count", "vector_unit.lanes", "transfer.in_flight", "instructions.stream")
