@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ridgeline.api import count, load_chip
+from ridgeline.api import count, load_chip, names
 from ridgeline.api.trends import PRINTED, Trends, trends
 from ridgeline.catalogue import references
 from ridgeline.catalogue.published import trend_points
@@ -179,6 +179,12 @@ def test_bad_input(case: str):
         fit("bad", points, **asked)
 
 
+@pytest.mark.parametrize("year", [0, 1990, 5000])
+def test_projections_reach_to_a_year_that_is_near(year: int):
+    with pytest.raises(InputError, match=f"until {year}: a year from 2025 to 2100 is wanted"):
+        trends(until=year)
+
+
 # ---- the catalogue's chips --------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +203,22 @@ def test_bandwidth_grows_and_latency_does_not(found: Trends):
     assert found.fits["latency of DRAM"].low > 1 / 1.15
     assert found.fits["balance of chips"].low > 1.0
     assert found.fits["bytes in flight"].rate > 1.0
+
+
+def test_every_chip_has_a_point_or_a_reason(found: Trends):
+    known = {one.name for one in found.chips} | set(found.left_out)
+    assert known == set(names("chip"))
+    assert all(found.left_out.values())
+    assert "DRAM" in found.left_out["groq-lpu-v1"]
+
+
+def test_parts_of_dram_say_the_same_by_a_source(found: Trends):
+    """1999 to 2017: transfers a pin grow 16 to 20 times, the row cycle shrinks by less than a third."""
+    rows, pins = found.fits["row cycle of DRAM parts"], found.fits["transfers of DRAM parts"]
+    assert 0.94 < rows.low < rows.rate < rows.high < 1.0
+    assert pins.low > 1.0
+    points = found.points["row cycle of DRAM parts"]
+    assert points[0].value / points[-1].value == pytest.approx(66 / 46)
 
 
 # ---- the command ------------------------------------------------------------------------------------------------------------
@@ -229,6 +251,10 @@ def test_tables_and_pictures(tmp_path: Path, found: Trends):
     dashed = [one for panel in picture.panels for one in panel.curves if one.dashed]
     assert dashed
     assert all("extrapolated" in one.name for one in dashed)
+    lines = {one.key for panel in picture.panels for one in panel.curves}
+    assert {one.key for one in dashed} <= lines  # in the colour of their points
+    html = panels.panels_html(picture, whole=False)
+    assert '"type":"category"' in html.replace(" ", "")  # bars stand on their labels
     panels.write_panels(picture, tmp_path / "a.html")
     assert "third wall" in (tmp_path / "a.html").read_text()
     json.dumps(survey_records.trends_record(found), allow_nan=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from ridgeline.api.analysis import Analysis, analyze, bound_level
+from ridgeline.api.analysis import Analysis, analyze
 from ridgeline.api.names import load_chip, load_model
 from ridgeline.costs.components import powered
 from ridgeline.costs.energy import static_energy
@@ -13,6 +13,7 @@ from ridgeline.costs.ideal import Machine
 from ridgeline.costs.rates import with_stream
 from ridgeline.errors import InfeasibleError, InputError
 from ridgeline.estimate import fold, step_operations
+from ridgeline.mapping.many_core_step import is_many_core
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
@@ -42,6 +43,7 @@ class Effect:
     time: float | None = None  # of a token, over that without the lever
     energy: float | None = None
     capacity: float | None = None
+    bytes: float | None = None  # across the main memory
     takes_away: bool = False
     reason: str | None = None
     note: str = ""
@@ -63,18 +65,19 @@ def levers(
     *,
     phase: str | None = None,
     precision: Precision | str | None = None,
+    level: str | None = None,
     residency: str = "cold",
     **scenario: Any,
 ) -> Levers:
     """Pull every lever on the memory wall, one at a time and two together, on a model on a chip.
 
-    `scenario` takes the fields of `Scenario`, each one number. Raises as `analyze` does.
+    Each is `analyze` of the changed case at the same level of detail. `scenario` takes the fields of `Scenario`, each one number.
+    Raises as `analyze` does.
 
-    >>> found = levers("llama-3.1-8b", "h100-sxm", context=4096)
+    >>> found = levers("llama-3.1-8b", "h100-sxm", level="ideal", context=4096)
     >>> round(next(one.time for one in found.effects if one.name == "weights int8"), 2)  # most of the bytes are weights
     0.52
     """
-    level = bound_level(load_chip(chip))
     base = analyze(model, chip, phase=phase, precision=precision, level=level, residency=residency, **scenario)  # pyright: ignore[reportArgumentType]
     if base.axes:
         raise InputError(f"levers take one scenario: {', '.join(base.axes)} has several values")
@@ -84,6 +87,7 @@ def levers(
         precision=base.precision,
         phase=base.scenario.phase,
         given={name: value for name, value in scenario.items() if value is not None},
+        level=base.estimate.level,
         residency=residency,
     )
     plain = outcome(base.estimate)
@@ -99,7 +103,8 @@ def analysis_of(case: Case) -> Analysis:
         case.chip,
         phase=case.phase,
         precision=case.precision,
-        level=bound_level(case.chip),
+        level=case.level,
+        plan=case.plan,
         residency=case.residency,  # pyright: ignore[reportArgumentType]
         fusion=case.fusion,  # pyright: ignore[reportArgumentType]
         **case.given,
@@ -178,9 +183,12 @@ def _of_sparsity() -> tuple[Lever, ...]:
 
 def _skipping(case: Case, _: Analysis) -> Outcome:
     stored = moves.compressed(case)
-    fast = replace(stored, chip=moves.skipping_chip(case.chip))
-    idle = powered(case.chip).package.idle_power
-    return moves.mixed(analysis_of(stored).estimate, analysis_of(fast).estimate, idle)
+    whole, fast = analysis_of(stored), analysis_of(replace(stored, chip=moves.skipping_chip(case.chip)))
+    return moves.mixed(whole.estimate, fast.estimate, _machine(whole), case.phase)
+
+
+def _machine(found: Analysis) -> Machine:
+    return Machine.of(found.chip, with_stream(found.chip, found.precision).accumulate, found.residency)
 
 
 def _of_size() -> tuple[Lever, ...]:
@@ -197,9 +205,9 @@ def _of_memory(case: Case) -> tuple[Lever, ...]:
         Lever(name=f"{name} × 4", what=f"a chip file with four times the capacity of {name}", group="room", change=moves.roomier),
         Lever(
             name="KV cache in a second DRAM tier",
-            what=f"cache at the bandwidth of {moves.further_tier(case.chip).name}: the chip's own, or 480 GB at 500 GB/s",
+            what="a chip file with a further tier (its own, or 480 GB at 500 GB/s), no room for the cache, --plan offload=kv",
             group="tier",
-            weigh=_second_tier,
+            change=_second_tier,
         ),
         Lever(
             name="half the peak for bandwidth, same area",
@@ -210,59 +218,118 @@ def _of_memory(case: Case) -> tuple[Lever, ...]:
     )
 
 
-def _second_tier(case: Case, found: Analysis) -> Outcome:
-    operations = step_operations(case.model, found.scenario, with_stream(case.chip, found.precision))
-    return moves.cache_in_tier(found.estimate, operations, case.chip)
+def _second_tier(case: Case) -> Case:
+    tiered = moves.with_tier(case)
+    held = analysis_of(tiered).estimate.capacity
+    if held is None:
+        raise InputError(f"{case.chip.name} has no memory with a capacity")
+    return moves.cache_in_tier(tiered, held)
 
 
 def _of_transfers(case: Case) -> tuple[Lever, ...]:
-    fused = Lever(name="without fusion", what="--fusion none", group="fusion", weigh=_unfused, takes_away=True)
-    if case.chip.transfer.asynchronous:
-        overlap = Lever(
-            name="without asynchronous transfers",
-            what="transfer.asynchronous = false; at level ideal nothing inside an operation overlaps",
-            group="overlap",
-            weigh=_synchronous,
+    on_array = case.level != "ideal" and not is_many_core(case.chip)
+    return (_fusion(case, on_array), _overlap(case, on_array), _engine(case, on_array))
+
+
+def _fusion(case: Case, on_array: bool) -> Lever:
+    """Kernels apart: asked of `analyze` on an array, of the stack on many cores, and summed unfused at the level ideal."""
+    if case.level == "ideal":
+        what = "at level ideal: operations alone, each tensor across the main memory"
+        return Lever(name="without fusion", what=what, group="fusion", weigh=_unfused, takes_away=True)
+    if on_array:
+        return Lever(
+            name="without fusion",
+            what="--fusion none",
+            group="fusion",
+            change=lambda one: replace(one, fusion="none"),
             takes_away=True,
         )
-    else:
-        overlap = Lever(
+    return Lever(
+        name="without fusion (attention stays one kernel)",
+        what="a stack that joins neither products nor functions (joins_inputs, joins_vectors = false)",
+        group="fusion",
+        change=lambda one: replace(one, chip=moves.unjoined(one.chip)),
+        takes_away=True,
+    )
+
+
+def _overlap(case: Case, on_array: bool) -> Lever:
+    if not case.chip.transfer.asynchronous:
+        return Lever(
             name="asynchronous transfers",
             what="transfer.asynchronous = true",
             group="overlap",
             change=lambda one: moves.with_transfer(one, asynchronous=True),
         )
-    dma = Lever(
-        name="without a DMA unit" if case.chip.transfer.engine == "dma" else "issue by the cores charged: its file has no DMA unit",
-        what="cores issue transfers from main memory, two slots each 128 bytes or each burst",
+    if on_array:
+        return Lever(
+            name="without asynchronous transfers",
+            what="transfer.asynchronous = false",
+            group="overlap",
+            change=lambda one: moves.with_transfer(one, asynchronous=False),
+            takes_away=True,
+        )
+    return Lever(
+        name="without asynchronous transfers",
+        what="nothing inside an operation overlaps: `time_upper`",
+        group="overlap",
+        weigh=_synchronous,
+        takes_away=True,
+    )
+
+
+def _engine(case: Case, on_array: bool) -> Lever:
+    """Say what a DMA unit spares, or would: on an array by its file, else by the slots of instructions that cores would lose."""
+    has = case.chip.transfer.engine == "dma"
+    slots = "two slots of an instruction each request, where the file does not say"
+    if on_array and has:
+        return Lever(
+            name="without a DMA unit",
+            what=f'transfer.engine = "cores"; {slots}',
+            group="issue",
+            change=lambda one: moves.with_transfer(one, engine="cores", issue=moves.issue_slots(one.chip)),
+            takes_away=True,
+        )
+    if on_array:
+        return Lever(
+            name="a DMA unit",
+            what='transfer.engine = "dma"',
+            group="issue",
+            change=lambda one: moves.with_transfer(one, engine="dma"),
+        )
+    return Lever(
+        name="without a DMA unit" if has else "issue by the cores charged: its file has no DMA unit",
+        what=f"cores issue transfers from main memory, a value a lane or a burst at a time: {slots}",
         group="issue",
         weigh=_issued,
         takes_away=True,
     )
-    return (fused, overlap, dma)
 
 
 def _unfused(case: Case, found: Analysis) -> Outcome:
-    """Return the outcome with every operation alone: by `analyze` at level mapped, summed unfused at level ideal."""
-    if found.estimate.level != "ideal":
-        return outcome(analysis_of(replace(case, fusion="none")).estimate)
+    """Return the outcome with every operation alone at level ideal."""
     precision = with_stream(case.chip, found.precision)
-    machine = Machine.of(case.chip, precision.accumulate, found.residency)
+    machine = _machine(found)
     whole = fold(machine, step_operations(case.model, found.scenario, precision))
-    return replace(outcome(found.estimate), time=float(whole.time), energy=None if whole.energy is None else float(whole.energy))
+    return replace(
+        outcome(found.estimate),
+        time=float(whole.time),
+        energy=None if whole.energy is None else float(whole.energy),
+        bytes=float(whole.cost.bytes[machine.levels[-1].name]),
+        interval=None,
+    )
 
 
 def _synchronous(case: Case, found: Analysis) -> Outcome:
-    if found.estimate.level != "ideal":
-        return outcome(analysis_of(moves.with_transfer(case, asynchronous=False)).estimate)
+    """Return the outcome with no overlap inside an operation: the sum of all resource times."""
     plain, time = outcome(found.estimate), float(found.estimate.time_upper)
     idle = powered(case.chip).package.idle_power
     longer = 0.0 if idle is None else float(static_energy(time=time - plain.time, power=idle))
-    return replace(plain, time=time, energy=None if plain.energy is None else plain.energy + longer)
+    return replace(plain, time=time, energy=None if plain.energy is None else plain.energy + longer, interval=None)
 
 
 def _issued(case: Case, found: Analysis) -> Outcome:
-    return moves.issued_by_cores(found.estimate, case.chip)
+    return moves.issued_by_cores(found.estimate, _machine(found), case.phase)
 
 
 # ---- one at a time, and two together ----------------------------------------------------------------------------------------
@@ -285,6 +352,7 @@ def _effect(pulled: Sequence[Lever], case: Case, plain: Outcome) -> Effect:
         time=result.time_per_token / plain.time_per_token,
         energy=None if energy is None or not before else energy / before,
         capacity=result.capacity / plain.capacity if plain.capacity else None,
+        bytes=result.bytes / result.tokens * plain.tokens / plain.bytes if plain.bytes else None,
         takes_away=away,
         note=_note(pulled, result, plain),
     )
@@ -296,16 +364,21 @@ def _result(pulled: Sequence[Lever], case: Case) -> Outcome:
         case = case if one.change is None else one.change(case)
         weigh = one.weigh or weigh
     found = analysis_of(case)
-    return outcome(found.estimate) if weigh is None else weigh(case, found)
+    return outcome(found.estimate, case.reserved) if weigh is None else weigh(case, found)
 
 
 def _note(pulled: Sequence[Lever], result: Outcome, plain: Outcome) -> str:
-    same = result.time == plain.time and result.energy == plain.energy
+    same = (result.time, result.energy, result.bytes) == (plain.time, plain.energy, plain.bytes)
     notes: Mapping[str, str] = {
-        "room": "level ideal and cold: every tensor crosses once, whatever fits; --residency warm keeps what does",
+        "room": "every tensor crosses once, whatever fits; --residency warm keeps what does",
         "sparsity": "zeros cost as much as any other value",
+        "overlap": "this level lets resources overlap inside an operation, whatever the file says",
+        "issue": "this level charges nothing for it here",
     }
-    return notes.get(pulled[0].group, "") if same else ""
+    if pulled[0].weigh is not None:
+        return ""
+    already = "nothing changes: it is so already" if set(pulled[0].group.split()) <= {"weights", "activations", "kv"} else ""
+    return notes.get(pulled[0].group, already) if same else ""
 
 
 def _best_pair(every: Sequence[Lever], effects: Sequence[Effect], case: Case, plain: Outcome) -> Effect | None:

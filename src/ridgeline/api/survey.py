@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ridgeline.api.analysis import Analysis, analyze, bound_level
+from ridgeline.api.analysis import Analysis, analyze
 from ridgeline.api.names import load_chip, load_model, load_precision, names
 from ridgeline.api.scenarios import make_scenario
 from ridgeline.catalogue.published import design_frequencies, published_accelerators, service_figures
@@ -159,9 +159,11 @@ def _design_row(design: Chip | str, rule: Rule, workload: str) -> Normalised:
     missing = () if own.efficiency is not None else ("no energy follows from its file",)
     try:
         moved, notes = _chip_at(chip, rule)
-        there = _evaluate(moved, one)
     except InputError as error:
         return Normalised(accelerator=row, rule=rule.name, reasons=(str(error), *missing))
+    there = _evaluate(moved, one)
+    if there.reason is not None:
+        return Normalised(accelerator=row, rule=rule.name, reasons=(there.reason, *missing))
     notes = (f"computed on {one.name}", *notes)
     return Normalised(
         accelerator=row, rule=rule.name, performance=there.performance, efficiency=there.efficiency, reasons=missing, notes=notes
@@ -169,7 +171,13 @@ def _design_row(design: Chip | str, rule: Rule, workload: str) -> Normalised:
 
 
 def _cells(chip: Chip, own: "ChipRow") -> list[Cell]:
-    here = Source(key=None, confidence="computed", note=f"{own.workload}, level {own.level}, from the chip's file")
+    one = own.interval
+    spread = (
+        ""
+        if one is None
+        else (f"; measured {1 / float(one.upper):.2f} to {1 / float(one.lower):.2f} of it in {float(one.coverage):.0%} of cases")
+    )
+    here = Source(key=None, confidence="computed", note=f"{own.workload}, level {own.level}, from the chip's file{spread}")
     said = chip.sources.get("package.node", here)
     found = [
         Cell(
@@ -238,6 +246,7 @@ class ChipRow:
     time_lower: float | None = None
     time_upper: float | None = None
     interval: Interval | None = None
+    interval_reason: str = ""
     flops: float | None = None
     tokens_per_second: float | None = None
     energy_per_token: float | None = None
@@ -266,34 +275,38 @@ def compare_chips(
     *,
     rule: str = "nominal",
     voltages: Voltages | None = None,
+    level: str | None = None,
     chips: Sequence[Chip | str] | None = None,
     designs: Sequence[Chip | str] = (),
 ) -> tuple[ChipRow, ...]:
     """Put the same workload on every chip of the catalogue, at its own node and with its logic at another: none is left out.
 
-    `chips` are taken instead of the catalogue's, `designs` beside them.
+    Each row is `analyze` of the workload, at the level that the chip's file allows, or at `level` for all: `ideal` compares
+    bounds with bounds. `chips` are taken instead of the catalogue's, `designs` beside them.
 
-    >>> [row.bound for row in compare_chips("bert-base-128", chips=["h100-sxm"])]
+    >>> [row.bound for row in compare_chips("bert-base-128", chips=["h100-sxm"], level="ideal")]
     ['memory.hbm']
     """
+    if level not in (None, "ideal"):
+        raise InputError(f"level {level!r}: leave it out for the level of each chip's file, or choose ideal for all")
     chosen = survey_rule(node, rule, voltages)
     found: list[ChipRow] = []
     for one in workloads(workload):
         load_model(one.model)  # refuses an unknown model at once
         for chip in map(load_chip, (*(names("chip") if chips is None else chips), *designs)):
-            row = _evaluate(chip, one)
-            found.append(_with_moved(row, chip, one, chosen))
+            row = _evaluate(chip, one, level)
+            found.append(_with_moved(row, chip, one, chosen, level))
     return tuple(found)
 
 
-def _with_moved(row: ChipRow, chip: Chip, workload: Workload, rule: Rule) -> ChipRow:
+def _with_moved(row: ChipRow, chip: Chip, workload: Workload, rule: Rule, level: str | None) -> ChipRow:
     if row.reason is not None:
         return replace(row, moved_reason=row.reason)
     try:
         moved, notes = _chip_at(chip, rule)
     except InputError as error:
         return replace(row, moved_reason=str(error))
-    there = _evaluate(moved, workload)
+    there = _evaluate(moved, workload, level)
     if there.reason is not None:
         return replace(row, moved_reason=there.reason)
     return replace(row, moved=replace(there, notes=(*there.notes, *notes)))
@@ -304,7 +317,7 @@ def _chip_at(chip: Chip, rule: Rule) -> tuple[Chip, tuple[str, ...]]:
     return chip_at(chip, replace(rule, find=partial(find_process, process=chip.package.process)))
 
 
-def _evaluate(chip: Chip, workload: Workload) -> ChipRow:
+def _evaluate(chip: Chip, workload: Workload, level: str | None = None) -> ChipRow:
     """Return a chip's row: `analyze` where its own level tells all, else the same at peak rates on as many chips as hold it."""
     empty = ChipRow(chip=chip.name, title=chip.title or chip.name, year=chip.year, node=chip.package.node, workload=workload.name)
     try:
@@ -312,7 +325,7 @@ def _evaluate(chip: Chip, workload: Workload) -> ChipRow:
             return _spread_row(chip, workload, empty)
         try:
             given: dict[str, Any] = dict(workload.given or {})
-            return _analysis_row(analyze(workload.model, chip, phase=workload.phase, level=bound_level(chip), **given), empty)
+            return _analysis_row(analyze(workload.model, chip, phase=workload.phase, level=level, **given), empty)
         except InfeasibleError:
             return _spread_row(chip, workload, empty)
     except InputError as error:
@@ -330,6 +343,7 @@ def _analysis_row(found: Analysis, empty: ChipRow) -> ChipRow:
         time_lower=float(one.time_lower),
         time_upper=float(one.time_upper),
         interval=one.interval,
+        interval_reason=one.interval_reason,
         flops=float(one.flops),
         tokens_per_second=float(one.tokens_per_second),
         energy=None if one.energy is None else float(one.energy),

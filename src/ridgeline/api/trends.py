@@ -8,6 +8,7 @@ from ridgeline.api.names import load_chip, names
 from ridgeline.catalogue.published import trend_points
 from ridgeline.costs.matmul import ridge
 from ridgeline.costs.memory import bytes_in_flight
+from ridgeline.errors import InputError
 from ridgeline.specs.base import Source
 from ridgeline.specs.chip import Chip
 from ridgeline.survey.trends import Fit, Point, Projection, fit, project
@@ -22,6 +23,7 @@ PRINTED: Mapping[str, float] = {
     "accelerator memory": 2.0,
 }
 LENGTHS = (128, 512, 4096)
+FIRST_YEAR, LAST_YEAR = 2025, 2100  # that projections may reach
 _FORMATS = ("bf16", "fp16", "int16", "fp32")  # a chip's balance is counted in the fastest that it has
 
 
@@ -65,6 +67,7 @@ class Trends:
     printed: Mapping[str, float]
     projections: Mapping[str, tuple[Projection, ...]]
     chips: tuple[ChipPoint, ...]
+    left_out: Mapping[str, str]  # chips of the catalogue that have no point, and why
     intensities: tuple[Intensity, ...]
 
 
@@ -77,10 +80,12 @@ def trends(*, confidence: float = 0.95, until: int = 2030) -> Trends:
     >>> round(found.fits["peak FLOPS"].rate, 2), round(found.fits["DRAM bandwidth"].rate, 2)
     (3.03, 1.59)
     """
+    if not FIRST_YEAR <= until <= LAST_YEAR:
+        raise InputError(f"until {until}: a year from {FIRST_YEAR} to {LAST_YEAR} is wanted: projections go on from the points")
     series = {
         name: tuple(Point(one["year"], one["value"], one["label"]) for one in points) for name, points in trend_points().items()
     }
-    chips = _chips()
+    chips, left_out = _chips()
     machines = [one for one in chips if one.kind != "in-memory"]
     series["balance of chips"] = tuple(Point(one.year, one.balance, one.name) for one in machines)
     series["bandwidth of chips"] = tuple(Point(one.year, one.bandwidth, one.name) for one in machines)
@@ -94,6 +99,7 @@ def trends(*, confidence: float = 0.95, until: int = 2030) -> Trends:
         printed=PRINTED,
         projections={name: _ahead(one, until) for name, one in fits.items()},
         chips=chips,
+        left_out=left_out,
         intensities=_intensities(),
     )
 
@@ -107,18 +113,29 @@ def _ahead(found: Fit, until: int) -> tuple[Projection, ...]:
     return tuple(project(found, float(year)) for year in range(first, until + 1))
 
 
-def _chips() -> tuple[ChipPoint, ...]:
-    found = [_chip_point(load_chip(name)) for name in names("chip")]
-    return tuple(sorted((one for one in found if one is not None), key=lambda one: (one.year, one.name)))
+def _chips() -> tuple[tuple[ChipPoint, ...], dict[str, str]]:
+    found: list[ChipPoint] = []
+    left_out: dict[str, str] = {}
+    for name in names("chip"):
+        point = _chip_point(load_chip(name))
+        if isinstance(point, str):
+            left_out[name] = point
+        else:
+            found.append(point)
+    return tuple(sorted(found, key=lambda one: (one.year, one.name))), left_out
 
 
-def _chip_point(chip: Chip) -> ChipPoint | None:
-    """Return a chip's point; None where it has no year, no DRAM, or no format of 16 bits or more."""
+def _chip_point(chip: Chip) -> ChipPoint | str:
+    """Return a chip's point, or why it has none: no year, no DRAM, or no format of 16 bits or more."""
     main = chip.whole(chip.main_memory)
     rates = {**chip.vector_unit.rate, **chip.matrix_unit.rate}
     form = max((one for one in _FORMATS if one in rates), key=lambda one: float(rates[one]), default=None)
-    if chip.year is None or main.role != "dram" or form is None or main.bandwidth is None:
-        return None
+    if chip.year is None:
+        return "no year is known"
+    if main.role != "dram" or main.bandwidth is None:
+        return "no DRAM of a known bandwidth holds its models"
+    if form is None:
+        return f"it multiplies none of {', '.join(_FORMATS)}"
     busy = None if main.latency is None else bytes_in_flight(latency=main.latency, bandwidth=main.bandwidth)
     paths = (f"matrix_unit.rate.{form}", f"memory.{main.name}.bandwidth", f"memory.{main.name}.latency")
     return ChipPoint(

@@ -1,7 +1,9 @@
 """Pictures of the survey, the comparison, the trends and the levers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from ridgeline.api.levers import Levers
@@ -42,14 +44,16 @@ def comparison_picture(rule: str, rows: Sequence[ChipRow]) -> ScatterPicture:
         there = [row.moved for row in mine if row.moved is not None]
         fields.append(Field(f"{name}, own node", *axes, _chips(mine)))
         fields.append(Field(f"{name}, normalised", *axes, _chips(there)))
-    return ScatterPicture("The same model on every chip", f"coloured by what binds; rule {rule.partition(':')[0]}", fields)
+    said = f"coloured by what binds; open: level ideal, a bound; filled: an expectation; rule {rule.partition(':')[0]}"
+    return ScatterPicture("The same model on every chip", said, fields)
 
 
 def _chips(rows: Sequence[ChipRow]) -> list[Spot]:
     found: list[Spot] = []
     for row in rows:
         each = None if not row.energy_per_token else 1.0 / row.energy_per_token
-        found += _spot(row.chip, row.bound or "", each, row.tokens_per_second)
+        spots = _spot(row.chip, row.bound or "", each, row.tokens_per_second)
+        found += [replace(one, open=row.level.startswith("ideal")) for one in spots]
     return found
 
 
@@ -63,7 +67,7 @@ def trends_picture(found: Trends) -> PanelPicture:
     compute += _points(found, {"training compute of other models": "others"})
     sizes = _curves(found, {"parameters of transformers": "parameters", "accelerator memory": "memory"})
     balance = _curves(found, {"balance of chips": "chips"})
-    latency = _curves(found, {"latency of DRAM": "chips' DRAM"})
+    latency = _curves(found, {"latency of DRAM": "chips' main memory", "row cycle of DRAM parts": "row cycle of parts"})
     bars = [
         Bars(model, [f"{tokens} tokens" for tokens in LENGTHS], [one.intensity for one in found.intensities if one.model == model])
         for model in dict.fromkeys(one.model for one in found.intensities)
@@ -71,38 +75,39 @@ def trends_picture(found: Trends) -> PanelPicture:
     years: dict[str, Any] = {"x_label": "year", "y_log": True}
     return PanelPicture(
         "The memory wall",
-        "markers: published points; lines: least squares, × in two years; dotted: extrapolated, not measured",
+        "markers: points; lines: least squares, × in two years; dotted: extrapolated, not measured",
         (
             Panel("over the first of its kind", hardware, title="Hardware", **years),
             Panel("PFLOP", compute, title="Training compute", **years),
             Panel("1e9 parameters, GB", sizes, title="Models and memories", **years),
             Panel("operations a byte", balance, title="Balance of the catalogue's chips, 16 bits", **years),
             Panel("seconds", latency, title="Latency of DRAM: the third wall", **years),
-            Panel("FLOP a byte", bars=bars, title="What models bring"),
+            Panel("FLOP a byte", bars=bars, title="What models bring", y_log=True),
         ),
         columns=1,
     )
 
 
-def _points(found: Trends, names: Mapping[str, str]) -> list[Curve]:
+def _points(found: Trends, names: Mapping[str, str], listed: bool = True) -> list[Curve]:
     series = {short: found.points.get(name, ()) for name, short in names.items()}
     return [
-        Curve(short, [one.year for one in points], [one.value for one in points], marked=True, joined=False)
+        Curve(short, [one.year for one in points], [one.value for one in points], marked=True, joined=False, listed=listed)
         for short, points in series.items()
     ]
 
 
 def _curves(found: Trends, names: Mapping[str, str]) -> list[Curve]:
-    """Return points, the fitted line through them, and its continuation, dashed."""
-    curves = _points(found, names)
+    """Return points, the fitted line through them, and its continuation, dotted: all of a trend in one colour, listed once."""
+    curves = _points(found, names, listed=False)
     for name, short in names.items():
         if name not in found.fits:
             continue
         fitted, ahead = found.fits[name], [one.year for one in found.projections[name]]
         years = [fitted.first, fitted.last]
-        curves.append(Curve(f"{short} ×{fitted.rate:.3g}", years, [fitted.at(year) for year in years]))
+        curves.append(Curve(f"{short} ×{fitted.rate:.3g}", years, [fitted.at(year) for year in years], colour_of=short))
         later = [fitted.last, *ahead]
-        curves.append(Curve(f"{short}, extrapolated", later, [fitted.at(year) for year in later], dashed=True))
+        values = [fitted.at(year) for year in later]
+        curves.append(Curve(f"{short}, extrapolated", later, values, dashed=True, colour_of=short, listed=False))
     return curves
 
 
@@ -113,15 +118,18 @@ def write_tornado(found: Levers, path: Path) -> None:
     """Write the levers as a tornado: the change of time and energy of a token, the largest on top."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"--plot {path}: a plot ends in {', '.join(SUFFIXES)}")
-    effects = [one for one in found.effects if one.time is not None]
-    effects += [found.best_pair] if found.best_pair is not None else []
-    ordered = sorted(effects, key=lambda one: abs((one.time or 1.0) - 1.0))
-    names = [one.name for one in ordered]
+    named = [(one.name, one) for one in found.effects if one.time is not None]
+    named += [(f"best pair: {found.best_pair.name}", found.best_pair)] if found.best_pair is not None else []
+    named.sort(key=lambda pair: abs((pair[1].time or 1.0) - 1.0))
+    names, ordered = ["\n".join(wrap(name, 60)) for name, _ in named], [one for _, one in named]
     series = {
         "time": [100.0 * ((one.time or 1.0) - 1.0) for one in ordered],
         "energy": [100.0 * ((one.energy or 1.0) - 1.0) for one in ordered],
     }
-    title = f"Levers: {found.base.model.name} on {found.base.chip.name}, {found.base.scenario.phase}, {found.base.precision.name}"
+    base = found.base
+    title = (
+        f"Levers: {base.model.name} on {base.chip.name}, {base.scenario.phase}, {base.precision.name}, level {base.estimate.level}"
+    )
     try:
         if path.suffix.lower() == ".html":
             path.write_text(_tornado_html(title, names, series), encoding="utf-8")
@@ -140,7 +148,11 @@ def _tornado_html(title: str, names: Sequence[str], series: dict[str, list[float
 
     figure = go.Figure()
     for name, values in series.items():
-        figure.add_trace(go.Bar(x=values, y=list(names), name=name, orientation="h", marker_color=_COLOURS[name]))
+        figure.add_trace(
+            go.Bar(
+                x=values, y=[one.replace("\n", "<br>") for one in names], name=name, orientation="h", marker_color=_COLOURS[name]
+            )
+        )
     figure.update_layout(
         title=title, xaxis_title=_AXIS, template="plotly_white", height=160 + 34 * len(names), barmode="group", margin={"l": 380}
     )

@@ -82,7 +82,16 @@ def comparison_record(rule: str, rows: Sequence[ChipRow]) -> dict[str, Any]:
 
 def _chip_row(one: ChipRow) -> dict[str, Any]:
     names = ("workload", "chip", "title", "year", "node", "precision", "level", "chips", "time", "time_lower", "time_upper")
-    names += ("interval", "tokens_per_second", "energy_per_token", "utilisation", "bound", "performance", "efficiency")
+    names += (
+        "interval",
+        "interval_reason",
+        "tokens_per_second",
+        "energy_per_token",
+        "utilisation",
+        "bound",
+        "performance",
+        "efficiency",
+    )
     found = {name: plain(getattr(one, name)) for name in names}
     moved = None if one.moved is None else {name: plain(getattr(one.moved, name)) for name in names if name not in _SAME}
     if moved is not None and one.moved is not None:
@@ -136,9 +145,14 @@ def trends_record(found: Trends) -> dict[str, Any]:
         },
         "points": {name: [one._asdict() for one in points] for name, points in found.points.items()},
         "chips": [
-            {**{name: value for name, value in plain(one).items() if name != "sources"}, "sources": sources_record(one.sources)}
+            {
+                **{name: value for name, value in plain(one).items() if name != "sources"},
+                "latency_is_estimate": one.latency_is_estimate,
+                "sources": sources_record(one.sources),
+            }
             for one in found.chips
         ],
+        "left_out": dict(found.left_out),
         "intensities": [plain(one) for one in found.intensities],
     }
 
@@ -175,6 +189,9 @@ def _effect(one: Effect) -> dict[str, Any]:
         "time_ratio": one.time,
         "energy_ratio": one.energy,
         "capacity_ratio": one.capacity,
+        "bytes": None if one.result is None else one.result.bytes,
+        "bytes_ratio": one.bytes,
+        "interval": None if one.result is None else plain(one.result.interval),
         "takes_away": one.takes_away,
         "reason": one.reason,
         "note": one.note or None,

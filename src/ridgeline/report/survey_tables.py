@@ -123,14 +123,16 @@ def comparison_tables(rule: str, rows: Sequence[ChipRow]) -> RenderableType:
         answered = sorted((row for row in mine if row.time is not None), key=lambda row: -(row.tokens_per_second or 0.0))
         parts += [Text(f"{name}; normalised: {rule}", style="bold"), _chips_table(answered)]
         parts += [Text(f"{row.chip}: {row.reason}", style="dim") for row in mine if row.reason is not None]
-    parts.append(
-        Text("time is between no overlap and full overlap, as the level says; chips: as many as hold the model", style="dim")
-    )
+    said = {row.interval.coverage for row in rows if row.interval is not None}
+    shares = ", ".join(f"{float(one):.0%}" for one in sorted(said, key=float))
+    interval = f"interval: {shares} of measurements are expected in it, – where no residuals are known; " if said else ""
+    ideal = "level ideal is a bound that no machine beats, mapped an expectation: --level ideal compares bounds with bounds"
+    parts.append(Text(f"{interval}chips: as many as hold the model; {ideal}", style="dim"))
     return Group(*parts)
 
 
 def _chips_table(rows: Sequence[ChipRow]) -> Table:
-    head = ("chip", "nm", "chips", "level", "time", "to", "tokens/s", "J/token", "utilisation", "binds")
+    head = ("chip", "nm", "chips", "level", "time", "interval", "tokens/s", "J/token", "used", "binds")
     table = _table(*head, "normalised time", "J/token", "binds")
     for row in rows:
         moved = row.moved
@@ -145,8 +147,9 @@ def _chips_table(rows: Sequence[ChipRow]) -> Table:
 
 def _times(row: ChipRow) -> tuple[str, str]:
     interval, time = row.interval, row.time or 0.0
-    upper = time * float(interval.upper) if interval is not None else row.time_upper or 0.0
-    return show(time, "s"), show(upper, "s")
+    if interval is None:
+        return show(time, "s"), "–"
+    return show(time, "s"), f"{show(time * float(interval.lower), 's')} to {show(time * float(interval.upper), 's')}"
 
 
 def _rate(row: ChipRow) -> str:
@@ -199,6 +202,7 @@ def trends_tables(found: Trends) -> RenderableType:
         newest.add_row(one.name, str(one.year), f"{one.balance:.4g}", "–" if one.latency is None else show(one.latency, "s"))
     timed = [one for one in found.chips if one.latency is not None]
     said = f"latency of {len(timed)} chips, of which {sum(one.latency_is_estimate for one in timed)} are estimates"
+    said += f"; {len(found.chips)} chips have a balance, {len(found.left_out)} have none (--json says why)"
     return Group(
         table,
         Text(said, style="dim"),
@@ -223,25 +227,29 @@ def levers_tables(found: Levers) -> RenderableType:
     energy = "" if base.energy_per_token is None else f", {show(base.energy_per_token, 'J')} a token"
     first = f"{title}: {found.base.scenario.phase}, {found.base.precision.name}, level {found.base.estimate.level}"
     second = f"{show(base.time, 's')} a step{energy}, {show(base.capacity, 'B')} of {show(base.available, 'B')}; binds {base.bound}"
-    table = _table("lever", "time", "energy", "memory", "binds", "")
+    table = _table("lever", "time", "energy", "bytes", "held", "binds", "")
     for one in found.effects:
         _add(table, one)
     parts: list[RenderableType] = [Text(first, style="bold"), Text(second), table]
     if found.best_pair is not None:
-        best = _table("best pair", "time", "energy", "memory", "binds", "")
+        best = _table("best pair", "time", "energy", "bytes", "held", "binds", "")
         _add(best, found.best_pair)
         parts.append(best)
     parts.append(
-        Text("ratios of a token to the case without the lever; levers that say `without` show what is there already", style="dim")
+        Text(
+            "ratios of a token to the case without the lever; bytes: across main memory and tier; held: in the main memory; "
+            "levers that say `without` show what is there already",
+            style="dim",
+        )
     )
     return Group(*parts)
 
 
 def _add(table: Table, one: Effect) -> None:
     if one.result is None:
-        table.add_row(one.name, "–", "–", "–", "", one.reason or "")
+        table.add_row(one.name, "–", "–", "–", "–", "", one.reason or "")
         return
-    cells = (_times_of(one.time), _times_of(one.energy), _times_of(one.capacity))
+    cells = (_times_of(one.time), _times_of(one.energy), _times_of(one.bytes), _times_of(one.capacity))
     table.add_row(one.name, *cells, one.result.bound, one.note)
 
 

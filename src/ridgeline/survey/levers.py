@@ -4,19 +4,20 @@ A lever changes one case into another, or weighs the rows of an estimate anew wh
 here knows a product.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ridgeline.arrays import to_float
 from ridgeline.costs.area import register_area
-from ridgeline.costs.components import chip_area, chip_coefficients, element_area, mac_area, mac_energy, powered
-from ridgeline.costs.energy import static_energy
-from ridgeline.costs.memory import issue_share, transfer_time
+from ridgeline.costs.components import chip_area, chip_coefficients, element_area, mac_area, mac_energy
+from ridgeline.costs.ideal import Machine
+from ridgeline.costs.memory import issue_share
 from ridgeline.errors import InputError
-from ridgeline.mapping.fusion import fuse
+from ridgeline.estimate import assemble
+from ridgeline.mapping.many_core_step import DEFAULT_STACK
 from ridgeline.quantities import Bytes, Count, Fraction, Joules, Seconds
-from ridgeline.results import Estimate, Operation, OperationEstimate
+from ridgeline.results import Capacity, Estimate, Interval, OperationEstimate
 from ridgeline.specs.chip import Chip, MemoryLevel
 from ridgeline.specs.model import ConvolutionalModel, Layer, Model
 from ridgeline.specs.number_format import FORMATS, NumberFormat
@@ -25,7 +26,10 @@ from ridgeline.specs.precision import Precision
 WEIGHT_GROUPS = frozenset({"projections", "feed-forward", "experts", "head"})  # whose stationary operand is a weight
 METADATA_BITS = 1.0  # a bit a weight says whether it is there
 STRUCTURED, UNSTRUCTURED = 0.3, 0.8  # shares removed [gholami2024wall]
-BURST, SLOTS = 128.0, 2.0  # of a core that issues its own transfers: bytes an instruction moves, issue slots with its address
+BURST, SLOTS = (
+    128.0,
+    2.0,
+)  # of a core that issues its own transfers: bytes of an instruction on unknown lanes, slots with its address
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,8 +41,11 @@ class Case:
     precision: Precision
     phase: str
     given: Mapping[str, Any] = field(default_factory=dict[str, Any])  # fields of the scenario
+    level: str | None = None  # of detail; None: that of the chip's file
     fusion: str = "best"
     residency: str = "cold"
+    plan: str | None = None
+    reserved: Bytes = 0.0  # of the main memory, kept free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +55,11 @@ class Outcome:
     time: Seconds
     energy: Joules | None
     tokens: Count
-    capacity: Bytes
-    available: Bytes
+    capacity: Bytes  # held in the main memory
+    available: Bytes  # there and in a further tier
+    bytes: Bytes = 0.0  # that cross the main memory and a further tier
     bound: str = ""
+    interval: Interval | None = None
 
     @property
     def time_per_token(self) -> Seconds:
@@ -63,16 +72,18 @@ class Outcome:
         return None if self.energy is None else self.energy / self.tokens
 
 
-def outcome(found: Estimate) -> Outcome:
-    """Return an estimate as an outcome."""
+def outcome(found: Estimate, reserved: Bytes = 0.0) -> Outcome:
+    """Return an estimate as an outcome; `reserved` bytes of the main memory were kept free and are there as well."""
     held = found.capacity
     return Outcome(
         time=to_float(found.time),
         energy=None if found.energy is None else to_float(found.energy),
         tokens=to_float(found.tokens),
-        capacity=0.0 if held is None else to_float(held.needed),
-        available=0.0 if held is None else to_float(held.available),
+        capacity=0.0 if held is None else to_float(held.in_main),
+        available=0.0 if held is None else to_float(held.available + held.further_available) + reserved,
+        bytes=sum(to_float(row.bytes * row.count) for row in found.operations),
         bound=str(found.bound),
+        interval=found.interval,
     )
 
 
@@ -158,23 +169,29 @@ def skipping_chip(chip: Chip) -> Chip:
     return replace(chip, matrix_unit=replace(unit, rate=rate, energy=energy))
 
 
-def mixed(whole: Estimate, fast: Estimate, idle: Any) -> Outcome:
-    """Return an outcome whose products with weights are of one estimate, everything else of another."""
-    rows = [
-        quick if slow.group in WEIGHT_GROUPS and slow.kind == "matmul" else slow
-        for slow, quick in zip(whole.operations, fast.operations, strict=True)
-    ]
-    return weighed(whole, rows, idle)
+def mixed(whole: Estimate, fast: Estimate, machine: Machine, phase: str) -> Outcome:
+    """Return an outcome whose products with weights are of one estimate, everything else of another.
+
+    Where the faster unit has other kernels joined, its own rows of functions stand: they do not use the matrix unit.
+    """
+    slow: dict[str, list[OperationEstimate]] = {}
+    for row in whole.operations:
+        slow.setdefault(row.name, []).append(row)
+    rows: list[OperationEstimate] = []
+    for row in fast.operations:
+        alike = slow.get(row.name, [])
+        known = alike.pop(0) if alike else None
+        if row.kind == "attention" and known is None:
+            raise InputError(f"{row.name}: joined with other kernels on a faster unit, and cannot be weighed alone")
+        rows.append(row if known is None or (row.group in WEIGHT_GROUPS and row.kind == "matmul") else known)
+    return weighed(whole, rows, machine, phase)
 
 
-def weighed(found: Estimate, rows: list[OperationEstimate], idle: Any, *, energy: Joules = 0.0) -> Outcome:
-    """Return the outcome of rows that were changed, with the static energy of the time that they take."""
-    time = sum(to_float(row.time * row.count) for row in rows)
-    if found.energy is None:
-        return replace(outcome(found), time=time)
-    joules = energy + sum(to_float(value * row.count) for row in rows for value in row.cost.energy.values())
-    static = 0.0 if idle is None else to_float(static_energy(time=time, power=idle))
-    return replace(outcome(found), time=time, energy=joules + static)
+def weighed(found: Estimate, rows: Sequence[OperationEstimate], machine: Machine, phase: str) -> Outcome:
+    """Return the outcome of rows that were changed, added up as the estimate's own."""
+    if found.capacity is None:
+        raise InputError(f"{machine.chip.name} has no memory with a capacity")
+    return outcome(assemble(machine, found.level, tuple(rows), found.capacity, found.tokens, phase=phase))
 
 
 # ---- model and scenario -----------------------------------------------------------------------------------------------------
@@ -221,9 +238,10 @@ def batched(case: Case, factor: int = 8) -> Case:
 
 
 def on_chip(chip: Chip) -> MemoryLevel | None:
-    """Return the largest memory on the chip beside the one that holds the model."""
+    """Return the largest memory for operands on the chip beside the one that holds the model; else the one for sums."""
     inside = [one for one in chip.memory if one.capacity is not None and one.name != chip.main_memory.name]
     inside = [one for one in inside if one.role not in ("dram", "further-tier")]
+    inside = [one for one in inside if one.role not in ("accumulator", "registers")] or inside
     return max(inside, key=lambda one: float(chip.whole(one).capacity or 0.0), default=None)
 
 
@@ -231,7 +249,7 @@ def roomier(case: Case, factor: float = 4.0) -> Case:
     """Return a case whose chip's largest on-chip memory is larger, as fast as before."""
     found = on_chip(case.chip)
     if found is None:
-        raise InputError(f"{case.chip.name} has no on-chip memory with a capacity")
+        raise InputError(f"{case.chip.name} has no on-chip memory of a known capacity beside the one that holds the model")
     larger = replace(found, capacity=float(found.capacity or 0.0) * factor)
     memory = tuple(larger if one.name == found.name else one for one in case.chip.memory)
     return replace(case, chip=replace(case.chip, memory=memory))
@@ -242,51 +260,81 @@ def with_transfer(case: Case, **changed: Any) -> Case:
     return replace(case, chip=replace(case.chip, transfer=replace(case.chip.transfer, **changed)))
 
 
-def issued_by_cores(found: Estimate, chip: Chip) -> Outcome:
+def issue_slots(chip: Chip) -> Seconds:
+    """Return the time in which one core issues a request: its file's, or two instructions of a clock each, which are taken."""
+    if chip.transfer.issue is not None:
+        return chip.transfer.issue
+    if chip.cores is None or chip.cores.clock is None:
+        raise InputError(f"{chip.name} has no clock, which issue slots need")
+    return SLOTS / chip.cores.clock
+
+
+def unjoined(chip: Chip) -> Chip:
+    """Return a chip of many cores whose stack joins neither functions nor products; attention stays one kernel."""
+    stack = chip.stack or DEFAULT_STACK
+    return replace(chip, stack=replace(stack, joins_inputs=False, joins_vectors=False))
+
+
+def request_bytes(chip: Chip) -> Bytes:
+    """Return the bytes that one instruction of a core moves: its file's burst, else a value for each of its lanes, else 128."""
+    rates = {name: float(value) for name, value in chip.vector_unit.rate.items() if name in ("fp32", "fp16", "bf16")}
+    wide = max((value * FORMATS[name].bytes_per_value for name, value in rates.items()), default=0.0)
+    if chip.transfer.burst is not None:
+        return chip.transfer.burst
+    if not wide or chip.cores is None or chip.cores.clock is None:
+        return BURST
+    return max(1.0, wide / (2.0 * float(chip.cores.count) * float(chip.cores.clock)))
+
+
+def issued_by_cores(found: Estimate, machine: Machine, phase: str) -> Outcome:
     """Return the outcome if cores issued every transfer from main memory themselves, in slots that arithmetic loses.
 
-        time = max(other resources, compute + ⌈bytes / 128⌉ · 2 / (cores · clock))   an operation
+        time = max(as before, compute + ⌈bytes / request⌉ · 2 / (cores · clock))   an operation
 
-    One instruction a core and clock; 128 bytes an instruction and a second slot for its address are taken, not measured.
+    One instruction a core and clock, which fills the core's lanes with a value each, and a second for its address: taken, not
+    measured.
     """
+    chip = machine.chip
     if chip.matrix_unit.attached_to == chip.main_memory.name:
         raise InputError(f"{chip.name} computes in its main memory: nothing is brought to its cores")
     if chip.cores is None or chip.cores.clock is None:
         raise InputError(f"{chip.name} has no clock, which issue slots need")
-    slots = chip.cores.count * chip.cores.clock
-    burst = chip.transfer.burst or BURST
+    slots, burst = chip.cores.count * chip.cores.clock, request_bytes(chip)
     rows: list[OperationEstimate] = []
     for row in found.operations:
         issue = issue_share(bytes=row.bytes, burst=burst, slots=SLOTS, rate=slots)
-        rows.append(replace(row, time=max(to_float(row.time), to_float(row.cost.time["compute"] + issue))))
-    return weighed(found, rows, powered(chip).package.idle_power)
+        longer = max(to_float(row.time), to_float(row.cost.time.get("compute", 0.0) + issue))
+        rows.append(replace(row, time=longer))
+    return weighed(found, rows, machine, phase)
 
 
 def further_tier(chip: Chip) -> MemoryLevel:
     """Return a chip's further tier, or one like the LPDDR5X beside a Grace Hopper: 480 GB at 500 GB/s."""
     tier = next((one for one in chip.memory if one.role == "further-tier" and one.bandwidth is not None), None)
-    return tier or MemoryLevel(name="further tier", role="further-tier", technology="LPDDR5X", capacity=480e9, bandwidth=500e9)
+    return tier or MemoryLevel(name="further-tier", role="further-tier", technology="LPDDR5X", capacity=480e9, bandwidth=500e9)
 
 
-def cache_in_tier(found: Estimate, operations: tuple[Operation, ...], chip: Chip) -> Outcome:
-    """Return the outcome with the KV cache in a further tier: more room, and every byte of the cache at that tier's bandwidth.
+def with_tier(case: Case) -> Case:
+    """Return a case whose chip has a further tier that the KV cache may go to."""
+    chip, tier = case.chip, further_tier(case.chip)
+    memory = chip.memory if any(one.name == tier.name for one in chip.memory) else (*chip.memory, tier)
+    return replace(case, chip=replace(chip, memory=memory), plan="offload=kv")
 
-        time = max(as before, cache bytes / tier bandwidth)   an operation
 
-    Needs a level whose rows are the fused operations of the step (`ideal`).
+def cache_in_tier(case: Case, held: Capacity) -> Case:
+    """Return a case with a further tier (`with_tier`) and no room for the KV cache in the main memory: all of it goes there.
+
+    What is held without the cache is the main memory that is left to the step; the rest is kept free, for more sequences.
     """
-    fused = fuse(operations)
-    if len(fused) != len(found.operations):
-        raise InputError(f"level {found.level}: its rows are kernels; the further tier is of level ideal")
-    tier = further_tier(chip)
-    rows: list[OperationEstimate] = []
-    joules = 0.0
-    for row, one in zip(found.operations, fused, strict=True):
-        moved = to_float(one.bytes_of("kv"))
-        rows.append(replace(row, time=max(to_float(row.time), transfer_time(bytes=moved, bandwidth=tier.bandwidth))))
-        joules += 0.0 if tier.energy is None else to_float(moved * tier.energy * row.count)
-    plain = weighed(found, rows, powered(chip).package.idle_power, energy=joules)
-    return replace(plain, available=plain.available + tier.capacity)
+    if not to_float(held.kv):
+        raise InputError(f"{case.model.name} keeps no KV cache in this phase")
+    main, left = case.chip.main_memory, to_float(held.needed - held.kv)
+    share = left / to_float(held.available)
+    if share > 1.0:
+        raise InputError(f"{case.chip.name}: its main memory does not hold the weights, which stay there")
+    smaller = replace(main, capacity=float(main.capacity or 0.0) * share)
+    memory = tuple(smaller if one.name == main.name else one for one in case.chip.memory)
+    return replace(case, chip=replace(case.chip, memory=memory), reserved=to_float(held.available) - left)
 
 
 # ---- area -------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, get_args
 
-from ridgeline.costs.scaling import check_voltage, performance_ratio, provenance, scale_energy
+from ridgeline.costs.scaling import check_voltage, performance_ratio, provenance, scale_area, scale_energy
 from ridgeline.errors import InputError, nearest
 from ridgeline.quantities import Fraction, Hertz, Metres, Volts, show
 from ridgeline.specs.base import Source
@@ -307,7 +307,9 @@ def _figure(row: Normalised, measure: str, must: bool) -> float | None:
     return value
 
 
-UNNAMED = frozenset({"", "CPU", "GPU", "GPU / PIM", "prior FPGA accelerators", "prior compute-in-memory chips"})
+UNNAMED = frozenset(
+    {"", "CPU", "GPU", "GPU / PIM", "prior FPGA accelerators", "prior compute-in-memory chips", "itself without reduction units"}
+)
 
 
 def baselines(rows: Sequence[Normalised]) -> dict[str, int]:
@@ -355,19 +357,24 @@ def attempts(
 ) -> tuple[Attempt, ...]:
     """Try every rule, and the equations at voltages in steps within each node's range, on a published example; nearest first.
 
-    The survey brings 372 000 GOP/s at 14 nm to 363 647 at 16 nm and does not say at which voltages.
+    The survey brings 372 000 GOP/s at 14 nm to 363 647 at 16 nm and does not say at which voltages. Beside the rules of the survey
+    command stand three that one might have meant: the same node by another name, as much as the same area or the same power does.
     """
     ratio = source / target
-    tried = [("constant-field, post-dennard", value * ratio)]
+    tried = [("constant-field, post-dennard", value * ratio), ("unchanged: both sizes taken as one node", value)]
     olds = [one for one in nodes if abs(one.feature - source) < 1e-3 * source]
     news = [one for one in nodes if abs(one.feature - target) < 1e-3 * target]
     for old in olds:
         for new in news:
             tried.append((f"nominal, {old.name} to {new.name}", value * _speed(old, old.nominal, new, new.nominal)))
+            power = scale_energy(1.0, source=old, source_voltage=old.nominal, target=new, target_voltage=new.nominal)
+            tried.append((f"nominal at the same power, {old.name} to {new.name}", value / power))
             for before in _steps(old, step):
                 for after in _steps(new, step):
                     name = f"equations, {old.name} at {before:g} V to {new.name} at {after:g} V"
                     tried.append((name, value * _speed(old, before, new, after)))
+    if olds and news:
+        tried.append(("as much as the same area does", value / scale_area(1.0, source=olds[0], target=news[0])))
     found = [Attempt(name, got, got / published - 1.0) for name, got in tried]
     return tuple(sorted(found, key=lambda one: abs(one.difference)))
 
