@@ -5,6 +5,7 @@ Scalars take a path of their own first, because looking up an array's namespace 
 """
 
 import math
+import sys
 from typing import Any
 
 from array_api_compat import array_namespace, is_array_api_obj
@@ -20,7 +21,20 @@ def is_scalar(value: Quantity) -> bool:
     >>> is_scalar(2.0)
     True
     """
-    return type(value) in _SCALARS or not is_array_api_obj(value)
+    return type(value) in _SCALARS or not (_is_numpy(value) or is_array_api_obj(value))
+
+
+def _is_numpy(value: Any) -> bool:
+    """Say whether a value is NumPy's own, whose functions take scalars beside it as they are."""
+    return type(value).__module__ == "numpy"
+
+
+def _numpy(first: Any, second: Any) -> Any:
+    """Return NumPy where both values are its own or plain numbers, else None; it is loaded where one of its arrays is."""
+    plain = (_is_numpy(first) and (_is_numpy(second) or type(second) in _SCALARS)) or (
+        type(first) in _SCALARS and _is_numpy(second)
+    )
+    return sys.modules["numpy"] if plain else None
 
 
 def _namespace(*values: Quantity) -> Any:
@@ -54,6 +68,8 @@ def maximum(first: Quantity, second: Quantity) -> Quantity:
     """
     if is_scalar(first) and is_scalar(second):
         return first if first >= second else second
+    if (numpy := _numpy(first, second)) is not None:
+        return numpy.maximum(first, second)
     xp, first, second = _pair(first, second)
     return xp.maximum(first, second)
 
@@ -66,6 +82,8 @@ def minimum(first: Quantity, second: Quantity) -> Quantity:
     """
     if is_scalar(first) and is_scalar(second):
         return first if first <= second else second
+    if (numpy := _numpy(first, second)) is not None:
+        return numpy.minimum(first, second)
     xp, first, second = _pair(first, second)
     return xp.minimum(first, second)
 
@@ -78,6 +96,11 @@ def where(condition: Quantity, then: Quantity, otherwise: Quantity) -> Quantity:
     """
     if is_scalar(condition) and not is_array_api_obj(condition):
         return then if condition else otherwise
+    if _is_numpy(condition):
+        if (numpy := _numpy(then, otherwise)) is not None:
+            return numpy.where(condition, then, otherwise)
+        if type(then) in _SCALARS and type(otherwise) in _SCALARS:
+            return sys.modules["numpy"].where(condition, float(then), float(otherwise))
     xp = _namespace(condition, then, otherwise)
     like = next((one for one in (then, otherwise) if is_array_api_obj(one)), None)
     if like is None:
@@ -104,6 +127,24 @@ def ceil_log2(value: Quantity) -> Quantity:
         return math.ceil(math.log2(value))
     xp = _namespace(value)
     return xp.ceil(xp.log2(value))
+
+
+def exponential(value: Quantity) -> Quantity:
+    """Return e to the power of a quantity.
+
+    >>> exponential(0.0)
+    1.0
+    """
+    return math.exp(value) if is_scalar(value) else _namespace(value).exp(value)
+
+
+def exponential_minus_one(value: Quantity) -> Quantity:
+    """Return e to the power of a quantity less one, exact to rounding near zero.
+
+    >>> exponential_minus_one(0.0)
+    0.0
+    """
+    return math.expm1(value) if is_scalar(value) else _namespace(value).expm1(value)
 
 
 def clip(value: Quantity, lower: Quantity, upper: Quantity) -> Quantity:

@@ -1,27 +1,39 @@
 """One step: the costs of its operations summed, the bounds, what binds, the energy, whether it fits, and the breakdown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ridgeline.arrays import is_scalar, maximum, total, where
-from ridgeline.costs.energy import static_energy
 from ridgeline.costs.ideal import Machine, Residency, ideal_cost
 from ridgeline.costs.matmul import ridge
 from ridgeline.costs.rates import with_stream
+from ridgeline.mapping.activity import cap_rows, standing, within_limit
 from ridgeline.mapping.array_step import place_step
 from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.epilogue import Fusion
 from ridgeline.mapping.functions import place_of
 from ridgeline.mapping.fusion import fuse
-from ridgeline.mapping.many_core_step import is_many_core, kernels, place_many_core_step
+from ridgeline.mapping.intervals import residual_kind, step_interval
+from ridgeline.mapping.many_core_step import is_many_core, kernel_count, kernels, place_many_core_step
+from ridgeline.mapping.software_step import (
+    HOST,
+    HostWork,
+    chunked_operations,
+    chunks,
+    host_rows,
+    layer_count,
+    stack_of,
+    stack_precision,
+)
 from ridgeline.mapping.training_memory import training_capacity
 from ridgeline.quantities import Bytes, Count, Flops, FlopsPerByte, Joules, Seconds
-from ridgeline.results import Capacity, Cost, Estimate, Operation, OperationEstimate
+from ridgeline.results import Capacity, Cost, Estimate, Interval, Operation, OperationEstimate
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
+from ridgeline.specs.stack import Stack
 from ridgeline.workload import convolution, training, transformer
 
 
@@ -76,16 +88,16 @@ def fold(machine: Machine, operations: Sequence[Operation]) -> Totals:
         cost = ideal_cost(machine, operation)
         lower = lower + cost.lower * operation.count
         whole = whole + cost.times(operation.count)
-    return Totals(time=lower, time_lower=lower, time_upper=whole.upper, energy=_energy(machine, whole, lower), cost=whole)
+    return Totals(time=lower, time_lower=lower, time_upper=whole.upper, energy=_energy(machine, "ideal", whole, lower), cost=whole)
 
 
-def _energy(machine: Machine, whole: Cost, time: Seconds) -> Joules | None:
+def _energy(machine: Machine, level: str, whole: Cost, time: Seconds) -> Joules | None:
     """Return the energy where the chip gives that of its arithmetic and of its main memory; static energy where known."""
     main = f"memory.{machine.levels[-1].name}"
     if main not in whole.energy or any(unit.energy is None for unit in machine.formats.values()):
         return None
-    static = machine.chip.package.idle_power
-    return total(list(whole.energy.values())) + (0.0 if static is None else static_energy(time=time, power=static))
+    static = standing(machine.chip, level, time, whole.time.get(HOST, 0.0))
+    return total(list(whole.energy.values())) + (0.0 if static is None else static)
 
 
 def estimate(
@@ -103,16 +115,54 @@ def estimate(
     `fusion` says which kernels the `mapped` level may join; `ideal` fuses all that its bound allows. Infeasible points are data:
     `feasible` is a mask and `capacity.shortfall` says how many bytes are missing.
     """
-    precision = with_stream(chip, precision)
-    plain = step_operations(model, scenario, precision)
+    stack = stack_of(chip, level)
+    precision = stack_precision(stack, with_stream(chip, precision))
+    plain = chunked_operations(lambda asked: step_operations(model, asked, precision), stack, scenario)
     machine = Machine.of(chip, precision.accumulate, residency)
     operations = fuse(plain) if level == "ideal" else plain
-    rows = tuple(operation_estimate(*one) for one in operation_costs(machine, level, operations, fusion))
+    costs = operation_costs(machine, level, operations, fusion)
+    rows = tuple(operation_estimate(*one) for one in costs)
+    rows = (*rows, *_host_rows(stack, costs, scenario))
+    rows = (*rows, *cap_rows(chip, level, rows))
     if scenario.phase == "train":
         held = training_capacity(model, scenario, precision, chip)
     else:
         held = capacity(model, scenario, precision, chip, running(chip, level, operations))
-    return assemble(machine, level, rows, held, processed_tokens(model, scenario))
+    return assemble(machine, level, rows, held, processed_tokens(model, scenario), phase=scenario.phase)
+
+
+def _host_rows(
+    stack: Stack | None, costs: Sequence[tuple[Operation, Cost, Seconds]], scenario: Scenario
+) -> tuple[OperationEstimate, ...]:
+    """Return the host's rows of a step; of a generation, of its prompt and of its decode steps."""
+    if stack is None:
+        return ()
+    found: list[OperationEstimate] = []
+    for prefix, steps in step_counts(stack, scenario):
+        mine = [one for one in costs if one[0].place.startswith(prefix)]
+        work = HostWork(
+            kernels=total([operation.count * kernel_count(stack, operation) for operation, _, _ in mine]),
+            layers=layer_count([operation for operation, _, _ in mine]),
+            steps=steps,
+            sequences=scenario.batch if decodes(scenario, prefix) else 0.0,
+            requests=0.0 if decodes(scenario, prefix) else 1.0,
+            device=total([time * operation.count for operation, _, time in mine]),
+        )
+        found += host_rows(stack, work, prefix)
+    return tuple(found)
+
+
+def decodes(scenario: Scenario, prefix: str) -> bool:
+    """Say whether the operations of a scenario whose names begin like this decode."""
+    return scenario.phase == "decode" or prefix == "decode "
+
+
+def step_counts(stack: Stack | None, scenario: Scenario) -> tuple[tuple[str, Count], ...]:
+    """Return the steps of each phase of a scenario, by the prefix of its operations."""
+    count = chunks(stack, scenario)
+    if scenario.phase != "generate":
+        return (("", count),)
+    return (("prefill ", count), ("decode ", scenario.output - 1.0))
 
 
 def running(chip: Chip, level: str, operations: Sequence[Operation]) -> Sequence[Operation]:
@@ -131,28 +181,33 @@ def operation_costs(
     return [(one.operation, one.cost, one.time) for one in place_step(machine, operations, fusion)]
 
 
-def assemble(machine: Machine, level: str, rows: tuple[OperationEstimate, ...], held: Capacity, tokens: Count) -> Estimate:
-    """Add up the rows of a step: its time, its bounds, what binds, its energy."""
+def assemble(
+    machine: Machine, level: str, rows: tuple[OperationEstimate, ...], held: Capacity, tokens: Count, *, phase: str
+) -> Estimate:
+    """Add up the rows of a step: its time, its bounds, its interval, what binds, its energy."""
     whole, lower, time = Cost(time={}), 0.0, 0.0
     for row in rows:
         time = time + row.time * row.count
         lower = lower + row.cost.lower * row.count
         whole = whole + row.cost.times(row.count)
+    whole = replace(whole, energy=within_limit(machine.chip, level, whole.energy, time - whole.time.get(HOST, 0.0)))
     main = machine.levels[-1]
+    interval = step_interval(machine.chip, level, rows, time, phase)
     return Estimate(
         level=level,
         time=time,
         time_lower=lower,
         time_upper=whole.upper,
-        interval=None,
+        interval=interval if isinstance(interval, Interval) else None,
+        interval_reason=interval if isinstance(interval, str) else "",
         flops=whole.flops,
         bytes=whole.bytes,
         intensity=_intensity(whole.flops, whole.bytes[main.name]),
         ridge=ridges(machine),
         resources=tuple(whole.time),
         bound=largest(whole.time),
-        cost=_with_static(machine, whole, time),
-        energy=_energy(machine, whole, time),
+        cost=_with_static(machine, level, whole, time),
+        energy=_energy(machine, level, whole, time),
         tokens=tokens,
         tokens_per_second=tokens / time,
         capacity=held,
@@ -177,13 +232,13 @@ def _intensity(flops: Flops, moved: Bytes) -> FlopsPerByte:
     return where(crosses, flops / where(crosses, moved, 1.0), float("inf"))
 
 
-def _with_static(machine: Machine, whole: Cost, time: Seconds) -> Cost:
-    static = machine.chip.package.idle_power
+def _with_static(machine: Machine, level: str, whole: Cost, time: Seconds) -> Cost:
+    static = standing(machine.chip, level, time, whole.time.get(HOST, 0.0))
     if static is None:
         return whole
     return Cost(
         time=whole.time,
-        energy={**whole.energy, "static": static_energy(time=time, power=static)},
+        energy={**whole.energy, "static": static},
         flops=whole.flops,
         bytes=whole.bytes,
     )
@@ -207,6 +262,7 @@ def operation_estimate(operation: Operation, cost: Cost, time: Seconds) -> Opera
         time=time,
         bound=largest(cost.time),
         cost=cost,
+        residual=residual_kind(operation),
     )
 
 

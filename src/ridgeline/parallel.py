@@ -6,27 +6,45 @@ energy of the estimate are of all chips.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple, cast
 
-from ridgeline.arrays import is_scalar, maximum, minimum, total, where
-from ridgeline.costs.energy import static_energy
+from ridgeline.arrays import is_scalar, is_zero, maximum, minimum, total, where
 from ridgeline.costs.ideal import Machine, Residency
 from ridgeline.costs.parallel import overlapped_time, pipeline_time, steady_period
 from ridgeline.costs.rates import with_stream
 from ridgeline.errors import InputError
 from ridgeline.estimate import assemble, largest, operation_costs, operation_estimate, processed_tokens, running
+from ridgeline.mapping.activity import cap_rows, standing, within_limit
 from ridgeline.mapping.capacity import capacity, moved_time
 from ridgeline.mapping.collectives import CollectiveCost, collective_cost
 from ridgeline.mapping.epilogue import Fusion
+from ridgeline.mapping.exchange_kernels import Library, exchange_time, library_of
 from ridgeline.mapping.fusion import fuse
+from ridgeline.mapping.intervals import exchange_kind
+from ridgeline.mapping.many_core import engine
+from ridgeline.mapping.many_core_step import kernel_count
 from ridgeline.mapping.partition import Exchange, Partition, Stage, partition
-from ridgeline.quantities import Bytes, BytesPerSecond, Count, Seconds
+from ridgeline.mapping.software_step import (
+    HOST,
+    HostWork,
+    chunk_scenario,
+    chunks,
+    host_rows,
+    layer_count,
+    stack_of,
+    stack_precision,
+)
+from ridgeline.quantities import Bytes, BytesPerSecond, Count, Joules, Seconds
 from ridgeline.results import Capacity, Cost, Estimate, Operation, OperationEstimate, merged
+from ridgeline.specs.family import Family
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
+from ridgeline.specs.stack import Stack
 from ridgeline.specs.system import NetworkTier, System
+from ridgeline.workload.transformer import repeat
 
 NETWORK = "network."
 
@@ -40,6 +58,7 @@ class _Row:
     lower: Seconds
     exchange: Exchange | None = None
     stage: str = ""
+    kernels: Count = 1.0  # that the host issues for it, once
 
     @property
     def whole(self) -> Seconds:
@@ -75,20 +94,22 @@ def estimate_plan(
 
     Between operations come collectives, whose time counts by resource `network.<tier>` and whose bytes are those on the links of
     each tier. The capacity is that of the chip that holds most. Raises `InputError` for a plan that does not divide or has no room
-    on the system. Neglected: the memory traffic and the energy of collectives.
+    on the system. Neglected: the memory traffic of collectives.
     """
     if scenario.phase == "train":
         raise InputError("a plan is of inference: a training step is analysed on one chip, without --plan")
     chip = system.chip
-    precision = with_stream(chip, precision)
-    split = partition(model, scenario, precision, plan, system.tier)
+    stack = stack_of(chip, level)
+    precision = stack_precision(stack, with_stream(chip, precision))
+    split = _split(stack, (model, scenario, precision, plan, system.tier))
     machine = Machine.of(chip, precision.accumulate, residency)
     held = {id(stage): _held(system, stage, split, precision, level) for stage in split.stages}
-    context = _Context(machine, system.tier, level, fusion, split, scenario)
+    context = _Context(machine, system.tier, level, fusion, split, scenario, stack, {})
     phases = [_phase(context, stage, held[id(stage)], decoding) for decoding in _phases(scenario) for stage in split.stages]
-    path = _path(split, phases)
+    path = _path(context, phases)
     rows = tuple(_on_path(one, count) for one, count in path if not (is_scalar(count) and count == 0.0))
-    found = assemble(machine, level, rows, _fullest(list(held.values())), processed_tokens(model, scenario))
+    rows = (*rows, *cap_rows(chip, level, rows))
+    found = assemble(machine, level, rows, _fullest(list(held.values())), processed_tokens(model, scenario), phase=scenario.phase)
     lower = total([one.lower * one.row.count * count for one, count in path])
     return _of_all_chips(context, found, phases, held, lower)
 
@@ -102,6 +123,15 @@ def plan_capacity(
     return _fullest([_held(system, stage, split, precision, "ideal") for stage in split.stages])
 
 
+class _Exchanged(NamedTuple):
+    """What a collective takes: its time, the least, and by tier the time and the bytes that a chip sends."""
+
+    time: Seconds
+    least: Seconds
+    times: Mapping[str, Seconds]
+    bytes: Mapping[str, Bytes]
+
+
 @dataclass(frozen=True, eq=False)
 class _Context:
     """What every stage is timed with."""
@@ -112,6 +142,55 @@ class _Context:
     fusion: Fusion
     split: Partition
     scenario: Scenario
+    stack: Stack | None
+    exchanges: dict[tuple[Any, ...], _Exchanged]
+
+    @property
+    def chunks(self) -> Count:
+        """Chunks of a prompt that go through the stages one after another."""
+        return chunks(self.stack, self.scenario)
+
+    @cached_property
+    def library(self) -> Library | None:
+        """What the stack's communication library does; None where the best algorithm on clean links is taken."""
+        if self.stack is None or is_zero(self.stack.exchange_cycles):
+            return None
+        chip = self.machine.chip
+        on = engine(chip, cast(Family, chip.efficiency), next(iter(chip.matrix_unit.rate)))
+        return library_of(chip, self.stack, on.clock, on.bandwidth)
+
+
+def _split(stack: Stack | None, asked: tuple[Any, ...]) -> Partition:
+    """Return the partition of a step; where a stack takes prompts in chunks, its prefill is that of one chunk."""
+    model, scenario, *rest = asked
+    whole, count = partition(model, scenario, *rest), chunks(stack, scenario)
+    if is_scalar(count) and count == 1.0:
+        return whole
+    part = partition(model, chunk_scenario(scenario, count), *rest)
+    stages = [_chunked(one, other, scenario.phase) for one, other in zip(part.stages, whole.stages, strict=True)]
+    return replace(whole, stages=tuple(stages))
+
+
+def _chunked(part: Stage, whole: Stage, phase: str) -> Stage:
+    """Return a stage with the prefill of a chunk, and its decode steps as they are."""
+    if phase == "prefill":
+        return replace(part, cached=whole.cached)
+
+    def joined(first: Sequence[Operation], second: Sequence[Operation]) -> tuple[Operation, ...]:
+        return (*repeat(first, 1, "prefill ", "prefill "), *(one for one in second if one.place.startswith("decode ")))
+
+    def exchanged(first: Sequence[Exchange], second: Sequence[Exchange], place: str) -> tuple[Exchange, ...]:
+        mine = [replace(one, name=f"prefill {one.name}", place=f"{place}{one.place}") for one in first]
+        return (*mine, *(one for one in second if one.place.startswith("decode")))
+
+    operations = joined(part.operations, whole.operations)
+    return replace(
+        whole,
+        operations=operations,
+        mean=operations if part.mean is part.operations else joined(part.mean, whole.mean),
+        exchanges=exchanged(part.exchanges, whole.exchanges, "prefill "),
+        sends=exchanged(part.sends, whole.sends, "prefill "),
+    )
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------------------
@@ -164,23 +243,39 @@ def _in_phase(scenario: Scenario, place: str, decoding: bool) -> bool:
 def _phase(context: _Context, stage: Stage, held: Capacity, decoding: bool) -> _Phase:
     """Return the rows of a stage: operations, collectives after the places that they follow, and what it sends on."""
     chip_rows = _chip_rows(context, stage.operations, held, decoding)
-    cache: dict[tuple[Any, ...], CollectiveCost] = {}
     after: dict[str, list[_Row]] = {}
     for exchange in stage.exchanges:
         if _in_phase(context.scenario, exchange.place, decoding):
-            after.setdefault(exchange.place, []).append(_exchange_row(context.tiers, exchange, decoding, cache))
+            after.setdefault(exchange.place, []).append(_exchange_row(context, exchange, decoding))
     rows: list[_Row] = []
     for index, (place, row) in enumerate(chip_rows):
         rows.append(row)
         if index + 1 == len(chip_rows) or chip_rows[index + 1][0] != place:
             rows += after.pop(place, [])
     rows += [
-        _exchange_row(context.tiers, one, decoding, cache)
+        _exchange_row(context, one, decoding)
         for one in stage.sends
         if context.scenario.phase != "generate" or one.place.startswith("decode") == decoding
     ]
-    attending = _attention_times(chip_rows)
-    return _Phase(stage=stage, rows=_hidden(context.split.plan, rows, attending))
+    hidden = _hidden(context.split.plan, rows, _attention_times(chip_rows))
+    return _Phase(stage=stage, rows=(*hidden, *_host_rows(context, stage, hidden, decoding)))
+
+
+def _host_rows(context: _Context, stage: Stage, rows: Sequence[_Row], decoding: bool) -> list[_Row]:
+    """Return what the host adds to a micro-batch in a stage; between steps it works once, beside the first stage."""
+    generates = context.scenario.phase == "generate"
+    once = 1.0 if stage is context.split.stages[0] else 0.0
+    own, micro = [one.row for one in rows if one.exchange is None], float(context.split.layout.micro_batches)
+    work = HostWork(
+        kernels=total([one.row.count * one.kernels for one in rows]),
+        layers=layer_count([one for one in stage.operations if _in_phase(context.scenario, one.place, decoding)]),
+        steps=(context.scenario.output - 1.0) * once if generates and decoding else once,
+        sequences=context.scenario.batch / micro if decoding else 0.0,
+        requests=0.0 if decoding else once / context.chunks,
+        device=total([one.whole for one in rows]),
+    )
+    found = host_rows(context.stack, work, ("decode " if decoding else "prefill ") if generates else "") if own else ()
+    return [_Row(row=one, decoding=decoding, lower=one.time) for one in found]
 
 
 def _chip_rows(context: _Context, operations: Sequence[Operation], held: Capacity, decoding: bool) -> list[tuple[str, _Row]]:
@@ -194,7 +289,8 @@ def _chip_rows(context: _Context, operations: Sequence[Operation], held: Capacit
             own = replace(cost, time={**cost.time, f"memory.{held.further}": far})
             time, lower = maximum(time, far), maximum(lower, far)
         row = operation_estimate(operation, own, time)
-        found.append((operation.place, _Row(row=row, decoding=decoding, lower=lower)))
+        issued = kernel_count(context.stack, operation)
+        found.append((operation.place, _Row(row=row, decoding=decoding, lower=lower, kernels=issued)))
     return found
 
 
@@ -206,17 +302,15 @@ def _attention_times(rows: Sequence[tuple[str, _Row]]) -> dict[str, Seconds]:
     return found
 
 
-def _exchange_row(
-    tiers: Sequence[NetworkTier], exchange: Exchange, decoding: bool, cache: dict[tuple[Any, ...], CollectiveCost]
-) -> _Row:
+def _exchange_row(context: _Context, exchange: Exchange, decoding: bool) -> _Row:
     """Return a collective as a row: time by tier, bytes that a chip sends by tier."""
-    key = (exchange.kind, exchange.members, exchange.stride, exchange.bytes if is_scalar(exchange.bytes) else id(exchange.bytes))
-    if key not in cache:
-        cache[key] = collective_cost(tiers, exchange.kind, exchange.bytes, exchange.members, stride=exchange.stride)
-    found = cache[key]
-    times = _time_by_tier(found, tiers)
+    key = (exchange.kind, exchange.members, exchange.stride, _content(exchange.bytes))
+    if key not in context.exchanges:
+        context.exchanges[key] = _exchanged(context, exchange)
+    found = context.exchanges[key]
     cost = Cost(
-        time={NETWORK + tier: time for tier, time in times.items()},
+        time={NETWORK + tier: time for tier, time in found.times.items()},
+        energy=_link_energy(context, found.bytes),
         bytes={NETWORK + tier: sent for tier, sent in found.bytes.items()},
     )
     row = OperationEstimate(
@@ -233,8 +327,37 @@ def _exchange_row(
         time=found.time,
         bound=largest(cost.time),
         cost=cost,
+        residual=exchange_kind(exchange.kind, across=any(one != context.tiers[0].name for one in found.bytes)),
     )
-    return _Row(row=row, decoding=decoding, lower=found.time, exchange=exchange)
+    return _Row(row=row, decoding=decoding, lower=found.least, exchange=exchange)
+
+
+def _link_energy(context: _Context, sent: Mapping[str, Bytes]) -> dict[str, Joules]:
+    """Return the energy of what a chip sends, where its family says what a byte over a link takes."""
+    family = context.machine.chip.efficiency
+    if context.level != "mapped" or family is None or not family.link_energy:
+        return {}
+    return {"link": total(list(sent.values())) * family.link_energy}
+
+
+def _content(value: Bytes) -> Any:
+    """Return what tells a number or an array of them from others: the values themselves, where they are at hand."""
+    if is_scalar(value):
+        return value
+    return (value.shape, value.tobytes()) if type(value).__module__ == "numpy" else id(value)
+
+
+def _exchanged(context: _Context, exchange: Exchange) -> _Exchanged:
+    """Cost a collective: by the best algorithm on clean links, or as the stack's library runs it and its ranks wait."""
+    tiers, stack, library = context.tiers, context.stack, context.library
+    clean = collective_cost(tiers, exchange.kind, exchange.bytes, exchange.members, stride=exchange.stride)
+    times = _time_by_tier(clean, tiers)
+    if stack is None or library is None or not clean.bytes:
+        return _Exchanged(clean.time, clean.time, times, clean.bytes)
+    time = exchange_time(tiers, exchange.kind, exchange.bytes, exchange.members, library, stride=exchange.stride)
+    time = maximum(time, clean.time) + (0.0 if exchange.kind == "send" else stack.exchange_wait)
+    slower = time / clean.time
+    return _Exchanged(time, clean.time, {tier: own * slower for tier, own in times.items()}, clean.bytes)
 
 
 def _time_by_tier(found: CollectiveCost, network: Sequence[NetworkTier]) -> dict[str, Seconds]:
@@ -293,7 +416,7 @@ def _hidden(plan: Plan, rows: Sequence[_Row], attending: Mapping[str, Seconds]) 
 # ---- the path through the pipeline ----------------------------------------------------------------------------------------------
 
 
-def _path(split: Partition, phases: Sequence[_Phase]) -> list[tuple[_Row, Count]]:
+def _path(context: _Context, phases: Sequence[_Phase]) -> list[tuple[_Row, Count]]:
     """Return every row with how often it lies on the path that sets the time, its own repetitions aside.
 
     Prefill fills and drains the pipeline once; decode goes round it without end.
@@ -301,14 +424,20 @@ def _path(split: Partition, phases: Sequence[_Phase]) -> list[tuple[_Row, Count]
     found: list[tuple[_Row, Count]] = []
     for decoding in sorted({row.decoding for phase in phases for row in phase.rows}):
         mine = [phase for phase in phases if phase.rows and phase.rows[0].decoding == decoding]
-        for phase, count in zip(mine, _passages(split, mine, decoding), strict=True):
+        for phase, count in zip(mine, _passages(context, mine, decoding), strict=True):
             found += [(replace(row, stage=phase.stage.name), count) for row in phase.rows]
     return found
 
 
-def _passages(split: Partition, phases: Sequence[_Phase], decoding: bool) -> list[Count]:
-    """Return how often a micro-batch's time in each stage counts; with the times that is `pipeline_time` or `steady_period`."""
-    micro, chunks = float(split.layout.micro_batches), float(split.layout.chunks)
+def _passages(context: _Context, phases: Sequence[_Phase], decoding: bool) -> list[Count]:
+    """Return how often a micro-batch's time in each stage counts.
+
+    With the times that is `pipeline_time`, in decode `steady_period`; where the host holds chunks back, the way through all stages
+    and a period for each further chunk.
+    """
+    layout = context.split.layout
+    micro, virtual = float(layout.micro_batches), float(layout.chunks)
+    cut = context.chunks
     times = [phase.time for phase in phases]
     slowest, which = times[0], 0.0 * times[0]
     for index, time in enumerate(times[1:], start=1):
@@ -322,8 +451,42 @@ def _passages(split: Partition, phases: Sequence[_Phase], decoding: bool) -> lis
             queues = steady_period(fill=fill, slowest=slowest, micro_batches=micro) > fill
             found.append(where(queues, own * micro, float(phase.stage.stages) + 0.0 * own))
         else:
-            found.append(pipeline_time(fill=float(phase.stage.stages), slowest=own, micro_batches=micro, chunks=chunks))
-    return found
+            found.append(pipeline_time(fill=float(phase.stage.stages), slowest=own, micro_batches=micro * cut, chunks=virtual))
+    held = _held_back(context, phases)
+    if decoding or held is None:
+        return found
+    period, weights = held
+    waits, after = period > slowest, micro * cut - 1.0
+    return [
+        where(waits, phase.stage.stages + after * (weight + 0.0 * waits), count)
+        for phase, weight, count in zip(phases, weights, found, strict=True)
+    ]
+
+
+def _held_back(context: _Context, phases: Sequence[_Phase]) -> tuple[Seconds, list[Count]] | None:
+    """Return the time between two chunks of a prompt where the host holds them back, and how often each stage's time is in it.
+
+    With F chunks in flight it is 1/F of the way. Where the kernels of a stage of N layers do not fit in the launch queue, which
+    holds those of Q, the host stops in every stage until (N − Q)/N of it has run.
+    """
+    stack = context.stack
+    if stack is None or is_zero(stack.chunks_in_flight) or context.split.layout.pipeline == 1:
+        return None
+    stages = [float(phase.stage.stages) for phase in phases]
+    fill = total([phase.time * count for phase, count in zip(phases, stages, strict=True)])
+    period, weights = fill / stack.chunks_in_flight, [count / stack.chunks_in_flight for count in stages]
+    layers = max(float(layer_count(_layers_of(context, phase))) for phase in phases)
+    if is_zero(stack.queued_layers) or layers <= stack.queued_layers:
+        return period, weights
+    queued = stack.queued_layers / layers / sum(stages)  # of each stage's time, that the host runs ahead
+    slow = [count * (1.0 - queued) for count in stages]
+    serial = fill * (1.0 - queued)
+    longer = serial > period
+    return maximum(period, serial), [where(longer, one, other) for one, other in zip(slow, weights, strict=True)]
+
+
+def _layers_of(context: _Context, phase: _Phase) -> list[Operation]:
+    return [one for one in phase.stage.operations if _in_phase(context.scenario, one.place, False)]
 
 
 def _on_path(one: _Row, count: Count) -> OperationEstimate:
@@ -348,14 +511,17 @@ def _of_all_chips(
         rows = [one for _, one in chip_rows] if averaged else [one for one in phase.rows if one.exchange is None]
         costs = [one.row.cost.times(one.row.count) for one in rows]
         costs += [_mean_cost(one.row.cost, one.exchange).times(one.row.count) for one in phase.rows if one.exchange is not None]
-        work.append(merged(costs).times(float(stage.chips * layout.micro_batches)))
+        passes = stage.chips * layout.micro_batches * (1.0 if decoding else context.chunks)
+        work.append(merged(costs).times(passes))
     whole = merged(work)
     energy = found.energy
     spent = whole.energy
     if energy is not None:
-        static = context.machine.chip.package.idle_power
+        chip, level, waiting = context.machine.chip, context.level, found.cost.time.get(HOST, 0.0)
+        spent = within_limit(chip, level, spent, found.time - waiting, layout.chips)
+        static = standing(chip, level, found.time, waiting)
         if static is not None:
-            spent = {**spent, "static": static_energy(time=found.time, power=static * layout.chips)}
+            spent = {**spent, "static": static * layout.chips}
         energy = total(list(spent.values()))
     moved = whole.bytes[main]
     return replace(

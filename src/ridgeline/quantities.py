@@ -71,9 +71,13 @@ SquareMetres = Annotated[Any, Unit("m2")]
 Metres = Annotated[Any, Unit("m")]
 Volts = Annotated[Any, Unit("V")]
 Dollars = Annotated[Any, Unit("USD")]
+DollarsPerSecond = Annotated[Any, Unit("USD/s")]
+DollarsPerJoule = Annotated[Any, Unit("USD/J")]
+DollarsPerByte = Annotated[Any, Unit("USD/B")]
 Count = Annotated[Any, Unit("1")]
 Fraction = Annotated[Any, Unit("1")]
 PerSecond = Annotated[Any, Unit("1/s")]
+PerSquareMetre = Annotated[Any, Unit("1/m2")]
 
 # Exponents of (byte, second, joule, metre, FLOP, dollar, volt, cycle) and the factor to SI.
 Dimension = tuple[int, ...]
@@ -94,6 +98,8 @@ _UNITS: dict[str, tuple[float, Dimension]] = {
     "Hz": (1.0, tuple(-one for one in _base("s"))),
     "W": (1.0, tuple(joule - second for joule, second in zip(_base("J"), _base("s"), strict=True))),
     "h": (3600.0, _base("s")),
+    "month": (2629800.0, _base("s")),
+    "year": (31557600.0, _base("s")),
     "1": (1.0, _NOTHING),
     "": (1.0, _NOTHING),
 }
@@ -103,7 +109,7 @@ _PREFIXES = {
     **{f"{letter}i": 2.0 ** (10 * power) for power, letter in enumerate("KMGTPE", start=1)},
 }
 _FACTOR = re.compile(r"^(?P<name>1|[A-Za-zµ]+)(?:\^?(?P<power>-?[0-9]+)|(?P<square>²)|(?P<cube>³))?$")
-_PREFIXLESS = frozenset({"1", "", "h", "cycle"})
+_PREFIXLESS = frozenset({"1", "", "h", "month", "year", "cycle"})
 _ALIASES = {"FLOPS": "FLOP/s", "TFLOPS": "TFLOP/s", "GFLOPS": "GFLOP/s", "TOPS": "TOP/s", "GOPS": "GOP/s"}
 
 
@@ -200,14 +206,24 @@ _STEPS = [
 ]
 
 
+_CUSTOMARY = {"USD/s": ("h", 3600.0), "USD/J": ("kWh", 3.6e6), "USD/B": ("GB", 1e9)}  # what prices are of, and how much of SI
+
+
 def show(value: float, unit: str, digits: int = 3) -> str:
     """Return a quantity as people read it.
 
     >>> show(3.35e12, "B/s"), show(4.2e-6, "s"), show(0, "J")
     ('3.35 TB/s', '4.2 µs', '0 J')
+    >>> show(2.5 / 3600, "USD/s"), show(2000, "1/s")
+    ('2.5 USD/h', '2,000/s')
     """
+    if unit in _CUSTOMARY:
+        named, factor = _CUSTOMARY[unit]
+        return f"{show(value * factor, 'USD', digits)}/{named}"
+    if unit in ("1", "1/s"):
+        return f"{value:,.{max(digits, 6)}g}{unit[1:]}"
     if unit == "USD":
-        return f"{value:,.0f} USD"
+        return f"{value:,.0f} USD" if abs(value) >= 100 or value == 0 else f"{value:.{digits}g} USD"
     if unit == "m2":
         return f"{value * 1e6:.{digits}g} mm²"  # a prefix of a squared unit would be squared too
     if value == 0 or not math.isfinite(value):
@@ -216,3 +232,19 @@ def show(value: float, unit: str, digits: int = 3) -> str:
         if abs(value) >= step * 0.9995:
             return f"{value / step:.{digits}g} {prefix}{unit}" if abs(value) < 1000 * step else f"{value / step:.0f} {prefix}{unit}"
     return f"{value:.{digits}g} {unit}"
+
+
+def show_apart(value: float, other: float, unit: str, digits: int = 4) -> str:
+    """Return a quantity with as many digits as tell it from another, and no fewer than `digits`.
+
+    >>> show_apart(5.000002e-3, 5e-3, "s"), show_apart(4e12, 5e12, "B/s")
+    ('5.000002 ms', '4 TB/s')
+    """
+    shown = show(value, unit, digits)
+    while value != other and digits < _MOST_DIGITS and shown == show(other, unit, digits):
+        digits += 1
+        shown = show(value, unit, digits)
+    return shown
+
+
+_MOST_DIGITS = 17  # of a double

@@ -193,6 +193,7 @@ class OperationEstimate:
     time: Seconds
     bound: Any  # a resource's name, or an array of indices into `Estimate.resources`
     cost: Cost
+    residual: str = ""  # the kind of kernel under which its errors are known; empty: with those of the whole step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -264,6 +265,7 @@ class Estimate:
     operations: tuple[OperationEstimate, ...]
     sources: Mapping[str, Source] = field(default_factory=dict[str, Source])
     notes: tuple[str, ...] = ()
+    interval_reason: str = ""  # why there is no interval
 
 
 def merged(costs: Iterable[Cost]) -> Cost:

@@ -1,9 +1,9 @@
 """Families of chips and software stacks: files become specs, found by what they cover."""
 
-import csv
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -88,7 +88,7 @@ def _plain(one: Mapping[str, Any], prior: bool) -> Any:
 def family_of(architecture: str, known: tuple[Family, ...] | None = None) -> Family:
     """Return the family of constants that covers an architecture family of chips.
 
-    >>> family_of("nvidia-ada").name
+    >>> family_of("nvidia-turing").name
     'nvidia'
     """
     known = families() if known is None else known
@@ -130,15 +130,62 @@ def _constant(name: str, raw: Mapping[str, Any]) -> Constant:
 
 
 @cache
+def stack_constant(owner: str, name: str, key: str = "") -> Constant:
+    """Return a fitted constant of a stack's own file; `key` where it is one of a table."""
+    raw = next(raw for path, raw in _tables("stacks") if path.stem == owner)
+    value = raw[name][key] if key else raw[name]
+    return _constant(name, {**value, "fitted_to": ", ".join(raw.get("fitted_chips", ()))})
+
+
+@cache
 def stacks(*, prior: bool = False) -> tuple[Stack, ...]:
     """Return every software stack of the catalogue, the generic one last; with documented values where `prior`."""
-    files = _tables("stacks")
-    found = [_stack(path, {**_base(raw, files), **raw}, prior) for path, raw in files]
+    files = {path.stem: (path, raw) for path, raw in _tables("stacks")}
+    found = [_stack(path, _whole_stack(path, raw, files), prior) for path, raw in files.values()]
     return tuple(sorted(found, key=_breadth))
 
 
-def _base(raw: Mapping[str, Any], files: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
-    return next((base for path, base in files if path.stem == raw.get("base")), {})
+_BUILDS_ON = ("base", "kernels_of", "exchanges_of")
+_PROTOCOL = (  # of a measurement: what another stack's kernels do not bring along
+    *("name", "frameworks", "kernels", "vendors", "architectures", "note", "models", "fitted_chips", "fixed", "fixed_of"),
+    *("resolution", "weight_copies", "warm_cache", "ordered_ties", *_BUILDS_ON),
+)
+_EXCHANGES = ("exchange_cycles", "exchange_step", "exchange_fill", "link_share", "flagged_bytes", "direct_limit", "direct_cycles")
+
+
+def _whole_stack(path: Path, raw: Mapping[str, Any], files: Mapping[str, tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    """Return a file's data with what it takes from others, its own in their place: one fact is in one file.
+
+    `base` gives all, `kernels_of` what kernels do, `exchanges_of` the communication library, and `{ of = "NAME" }` one value;
+    `taken` says which value is whose.
+    """
+    found: dict[str, Any] = {}
+    taken: dict[str, str] = {}
+    for key in _BUILDS_ON:
+        if key not in raw:
+            continue
+        other = _file_of(path, key, raw[key], files)
+        for name, value in _whole_stack(*other, files).items():
+            exchanged = name in _EXCHANGES
+            wanted = {"base": True, "kernels_of": name not in _PROTOCOL and not exchanged, "exchanges_of": exchanged}[key]
+            if wanted and name != "taken":
+                found[name], taken[name] = value, str(raw[key])
+    for name, value in raw.items():
+        if isinstance(value, dict) and "of" in value:
+            other = _whole_stack(*_file_of(path, name, value["of"], files), files)
+            if name not in other:
+                raise InputError(f"{path}: `{name}`: {value['of']} has none")
+            found[name], taken[name] = other[name], str(value["of"])
+        else:
+            found[name] = value
+            taken.pop(name, None)
+    return {**found, "taken": taken}
+
+
+def _file_of(path: Path, key: str, name: Any, files: Mapping[str, tuple[Path, dict[str, Any]]]) -> tuple[Path, dict[str, Any]]:
+    if name not in files:
+        raise InputError(f"{path}: `{key}`: unknown stack {name!r}: {nearest(str(name), files)}")
+    return files[name]
 
 
 def _breadth(one: Stack) -> tuple[bool, ...]:
@@ -152,7 +199,7 @@ def _stack(path: Path, raw: Mapping[str, Any], prior: bool) -> Stack:
     for name, one in raw.items():
         if name in units:
             values[name] = _quantity(path, Stack, name, _stated(one, prior))
-        elif name not in ("name", "base", "fitted_chips"):
+        elif name not in ("name", "fitted_chips", *_BUILDS_ON):
             values[name] = _frozen(one)
     try:
         return Stack(**values)
@@ -164,7 +211,7 @@ def _stated(one: Any, prior: bool) -> Any:
     """Return a stack's number, or a table of numbers, as units read them."""
     if not isinstance(one, dict):
         return one
-    return _plain(one, prior) if "value" in one else {key: _plain(each, prior) for key, each in one.items()}
+    return _plain(one, prior) if "value" in one else {key: _stated(each, prior) for key, each in one.items()}
 
 
 def _frozen(value: Any) -> Any:
@@ -181,11 +228,28 @@ def stack_of(framework: str, kernel: str, vendor: str, architecture: str = "", k
         if (
             any(fnmatchcase(framework.lower(), pattern) for pattern in one.frameworks)
             and any(fnmatchcase(kernel.lower(), pattern) for pattern in one.kernels)
-            and any(fnmatchcase(vendor.lower(), pattern) for pattern in one.vendors)
-            and any(fnmatchcase(architecture, pattern) for pattern in one.architectures)
+            and _covers(one, vendor, architecture)
         ):
             return one
     raise InputError(f"no software stack matches {framework!r}")
+
+
+def model_stack_of(framework: str, vendor: str, architecture: str = "", known: tuple[Stack, ...] | None = None) -> Stack:
+    """Return the stack that runs whole models of a framework on chips of a vendor: the narrowest one.
+
+    >>> model_stack_of("llama.cpp (May 2024)", "Apple").name
+    'llama-cpp-metal'
+    """
+    for one in stacks() if known is None else known:
+        if any(fnmatchcase(framework.lower(), pattern) for pattern in one.models) and _covers(one, vendor, architecture):
+            return one
+    raise InputError(f"no software stack runs whole models of {framework!r}")
+
+
+def _covers(stack: Stack, vendor: str, architecture: str) -> bool:
+    return any(fnmatchcase(vendor.lower(), pattern) for pattern in stack.vendors) and any(
+        fnmatchcase(architecture, pattern) for pattern in stack.architectures
+    )
 
 
 def stack_named(name: str) -> Stack:
@@ -196,18 +260,28 @@ def stack_named(name: str) -> Stack:
     """
     known = {one.name: one for one in stacks()}
     if name not in known:
-        raise InputError(f"unknown stack {name!r}: {nearest(name, known)}")
+        near = get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.5)
+        near = near or sorted(one for one in known if name.lower() in one or one in name.lower())
+        remedy = f"the nearest are {', '.join(near)}" if near else f"known are {', '.join(sorted(known))}"
+        raise InputError(f"unknown stack {name!r}: {remedy}")
     return known[name]
 
 
-@cache
-def intervals() -> dict[str, tuple[float, float]]:
-    """Return by kind of row the factors on a prediction between which 80 % of measurements on chips left out lie."""
-    path = FOLDER / "intervals.csv"
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {one["kind"]: (float(one["lower"]), float(one["upper"])) for one in csv.DictReader(file)}
+def stack_for(name: str, chip: str, vendor: str, architecture: str) -> Stack:
+    """Return the stack of a name as it runs on a chip; raise `InputError` where it does not run there.
+
+    >>> stack_for("trtllm", "l40s", "NVIDIA", "nvidia-ada").name  # a file for that architecture
+    'trtllm-ada'
+    """
+    stack = stack_named(name)
+    for one in stacks():
+        if one.name.startswith(f"{name}-") and one.architectures != ("*",) and _covers(one, vendor, architecture):
+            return one
+    if _covers(stack, vendor, architecture):
+        return stack
+    runs = "chips of " + " or ".join(one for one in (*stack.vendors, *stack.architectures) if one != "*")
+    others = sorted(one.name for one in stacks() if one.models and _covers(one, vendor, architecture))
+    raise InputError(f"stack {name!r} runs on {runs}, and {chip} is none: choose {', '.join(others)}")
 
 
 @cache

@@ -2,21 +2,24 @@
 
 import csv
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ridgeline.catalogue.families import constants, family_of, stack_named
+from ridgeline.catalogue.residuals import residuals_for
 from ridgeline.catalogue.silicon import technology_of
 from ridgeline.errors import InputError, UnitError, UnknownNameError, nearest
 from ridgeline.quantities import Unit, convert
-from ridgeline.specs.base import Source
-from ridgeline.specs.chip import Chip, FunctionName, MatrixUnit, MemoryLevel
+from ridgeline.specs.base import Source, units_of
+from ridgeline.specs.chip import Chip, FunctionName, MatrixUnit, MemoryLevel, Package
+from ridgeline.specs.family import Family
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.precision import Precision
@@ -32,7 +35,18 @@ _SOURCE_KEYS = ("source", "where", "confidence", "estimate", "note")
 
 def names(kind: Kind) -> list[str]:
     """Return the catalogue's names of a kind."""
-    return sorted(path.stem for path in (FOLDER / kind).glob("*.toml"))
+    return list(_files(FOLDER / kind))
+
+
+def _files(folder: Path) -> Mapping[str, str]:
+    """Return the names of a folder's files, sorted, with their bare names; read again once a file was added or removed."""
+    return _listed(str(folder), folder.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _listed(folder: str, changed: int) -> Mapping[str, str]:
+    stems = sorted(name.removesuffix(".toml") for name in os.listdir(folder) if name.endswith(".toml"))
+    return {stem: _bare(stem) for stem in stems}
 
 
 def _bare(name: str) -> str:
@@ -47,16 +61,16 @@ def find(kind: Kind, name: str) -> Path:
         if not path.is_file():
             raise InputError(f"{name}: no such file")
         return path
-    files = sorted((FOLDER / kind).glob("*.toml"))
-    wanted = _bare(name)
-    for file in files:
-        if _bare(file.stem) == wanted:
-            return file
-    for file in files:
+    folder, wanted = FOLDER / kind, _bare(name)
+    files = _files(folder)
+    for stem, bare in files.items():
+        if bare == wanted:
+            return folder / f"{stem}.toml"
+    for file in (folder / f"{stem}.toml" for stem in files):
         text = file.read_text(encoding="utf-8")
         if wanted in _bare(text) and any(_bare(alias) == wanted for alias in aliases(tomllib.loads(text))):
             return file
-    raise UnknownNameError(kind.removesuffix("s"), name, [file.stem for file in files])
+    raise UnknownNameError(kind.removesuffix("s"), name, files)
 
 
 def aliases(raw: Mapping[str, Any]) -> list[str]:
@@ -69,14 +83,29 @@ def aliases(raw: Mapping[str, Any]) -> list[str]:
 
 def chip(name: str) -> Chip:
     """Return a chip by name, alias or path of a `.toml` file."""
-    path = find("chips", name)
-    found: Chip = _read(path, Chip, _without_technology, _chip_faults)
-    return _with_defaults(found)
+    path, own = find("chips", name), dict[str, Any]()
+
+    def prepare(data: dict[str, Any]) -> dict[str, Any]:
+        own.update(data.get("efficiency", {}))
+        return _without_technology(data)
+
+    found: Chip = _read(path, Chip, prepare, _chip_faults)
+    _check_power(path, found.package)
+    return _with_defaults(found, own)
+
+
+def _check_power(path: Path, package: Package) -> None:
+    """Refuse a limit below what the board draws without work."""
+    if package.power is not None and package.idle_power is not None and package.power <= package.idle_power:
+        raise InputError(
+            f"{path}: `package.power` {package.power:g} W is no more than `package.idle_power` {package.idle_power:g} W: "
+            "a limit above what the board draws without work is wanted"
+        )
 
 
 def _without_technology(data: dict[str, Any]) -> dict[str, Any]:
     """Return a chip's data without what no file states: its technology follows from its node, its constants from its family."""
-    return {key: value for key, value in data.items() if key not in ("technology", "efficiency", "stack")}
+    return {key: value for key, value in data.items() if key not in ("technology", "efficiency", "stack", "residuals")}
 
 
 def model(name: str) -> Model | ConvolutionalModel:
@@ -124,6 +153,7 @@ def _read(
     wrong: list[str] = []
     data, sources = split_sources(raw, wrong)
     wrong += [] if check is None else check(data)
+    wrong += _price_faults(data, "")
     data["title"] = data.pop("name", path.stem)
     data["name"] = path.stem
     data.pop("aliases", None)
@@ -139,6 +169,18 @@ def _read(
     return replace(found, sources=sources)
 
 
+def _price_faults(table: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yield the prices that do not say of which year they are."""
+    for key, value in table.items():
+        for index, one in enumerate(value if isinstance(value, list) else [value]):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            if isinstance(one, dict) and not (key in _PRICES and "value" in one):
+                name = f"{key}.{one.get('name', index)}" if isinstance(value, list) else key
+                yield from _price_faults(one, f"{path}{name}.")
+        if key in _PRICES and not isinstance(table.get(f"{key}_year"), int):
+            yield f"`{path}{key}`: a price is of a year: add `year = 2024` to it"
+
+
+_PRICES = ("price", "rental")
 _TELLING = {"chips": ("memory", "matrix_unit"), "systems": ("tier",), "models": ("decoder", "encoder", "layers")}
 _KIND_OF: Mapping[type, Kind] = {Chip: "chips", System: "systems", Model: "models", ConvolutionalModel: "models"}
 
@@ -308,6 +350,7 @@ def _tables(data: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _chip_faults(data: Mapping[str, Any]) -> Iterator[str]:
     """Yield what types cannot tell of a chip: formats that do not exist, no memory, no rates."""
     yield from _silicon_faults(data)
+    yield from _own_faults(data)
     rates = 0
     for unit, table in (
         ("matrix_unit", "rate"),
@@ -407,14 +450,19 @@ def technology() -> dict[tuple[str, str], list[Technology]]:
     return found
 
 
-def _with_defaults(chip: Chip) -> Chip:
-    """Return the chip with energies that its file leaves out taken from its memory technology and its node."""
+def _with_defaults(chip: Chip, own: Mapping[str, Any]) -> Chip:
+    """Return the chip with energies that its file leaves out taken from its memory technology and its node.
+
+    `own` are constants of kernels that its file states in place of its family's.
+    """
     sources = dict(chip.sources)
     chip = _with_technology(chip, sources)
     memory = tuple(_memory_energy(level, sources) for level in chip.memory)
     unit = _matrix_energy(chip, sources)
     chip = replace(chip, memory=memory, matrix_unit=unit, sources=sources)
-    return _with_family(chip, sources) if _has_kernels(chip) else chip
+    kernels = _has_kernels(chip)
+    chip = replace(chip, residuals=residuals_for(chip.name, chip.family, kernels=kernels))
+    return _with_family(chip, sources, own) if kernels else chip
 
 
 def _has_kernels(chip: Chip) -> bool:
@@ -423,16 +471,33 @@ def _has_kernels(chip: Chip) -> bool:
     return many and chip.kind in ("gpu", "cpu") and bool(chip.memory) and chip.main_memory.bandwidth is not None
 
 
-def _with_family(chip: Chip, sources: dict[str, Source]) -> Chip:
-    """Return the chip with the constants of its family and the software that serves models."""
+def _with_family(chip: Chip, sources: dict[str, Source], own: Mapping[str, Any]) -> Chip:
+    """Return the chip with the constants of its family, or its own, and the software that serves models."""
     family = family_of(chip.family)
     for one in constants(family.name, based=True):
+        if one.name in own:
+            continue
         said = f"fitted; {one.meaning}" if one.spread else one.note or one.meaning
         where = f"families/{family.name}.toml"
         sources[f"efficiency.{one.name}"] = Source(
             key=None, where=where, confidence="estimate", note=said, value=one.value, unit=one.unit
         )
+    units = units_of(Family)
+    family = replace(family, own=tuple(own), **{name: units[name][0].read(value) for name, value in own.items()})
     return replace(chip, efficiency=family, stack=stack_named("serving"), sources=sources)
+
+
+def _own_faults(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with constants of kernels that a chip's file states in place of its family's."""
+    units = {name: unit for name, (unit, many) in units_of(Family).items() if not many}
+    for name, value in next(iter(_tables(data, "efficiency")), {}).items():
+        if name not in units:
+            yield f"unknown key `efficiency.{name}`: {nearest(name, units)}"
+            continue
+        try:
+            units[name].read(value)
+        except ValueError as error:
+            yield f"`efficiency.{name}`: {error}"
 
 
 def _with_technology(chip: Chip, sources: dict[str, Source]) -> Chip:

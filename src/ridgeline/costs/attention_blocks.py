@@ -1,22 +1,22 @@
 """Attention as blocks on many cores: what a chain of dependent loads takes, and what softmax adds to the products."""
 
 from ridgeline.arrays import ceil_divide, maximum
-from ridgeline.quantities import Bytes, BytesPerSecond, Count, Flops, FlopsPerSecond, Fraction, Seconds
+from ridgeline.quantities import Count, Flops, FlopsPerSecond, Fraction, Seconds
 
 
-def chain_time(*, blocks: Count, cores: Count, block: Seconds, bytes: Bytes, rate: BytesPerSecond) -> Seconds:
-    """Time of the busiest core that works off blocks of decode attention, each a chain of dependent loads.
+def chain_time(*, blocks: Count, cores: Count, wait: Seconds, work: Seconds, beside: Count) -> Seconds:
+    """Time of the busiest core that works off blocks of decode attention, each of which waits for loads and then computes.
 
-        max(1, blocks / cores) · block + bytes / rate · max(1, blocks / cores)
+        max(wait + work, turns · (wait / beside + work))   turns = ⌈blocks / cores⌉
 
-    `block` is the time of a block without its keys and values (page table, queries, the reductions), `bytes` what one block
-    reads and `rate` what one core draws alone. Blocks that share a core overlap only in what memory they wait for.
+    `wait` is what a block spends on dependent loads (page table, queries, reductions), `work` what it computes on its keys and
+    values. Blocks that share a core compute in turn; `beside` of them wait at the same time.
 
-    >>> chain_time(blocks=216, cores=108, block=3e-6, bytes=22e3, rate=22e9)
-    8e-06
+    >>> [chain_time(blocks=216, cores=108, wait=4.0, work=1.0, beside=beside) for beside in (1.0, 2.0)]
+    [10.0, 6.0]
     """
-    turns = maximum(blocks / cores, 0.0 * blocks / cores + 1.0)
-    return turns * (block + bytes / rate)
+    turns = ceil_divide(blocks, cores)
+    return maximum(wait + work, turns * (wait / beside + work))
 
 
 def score_time(

@@ -1,6 +1,6 @@
 """Kernels that stream tensors through vector lanes: passes over rows, and what binds."""
 
-from ridgeline.arrays import maximum, minimum
+from ridgeline.arrays import ceil_divide, maximum, minimum
 from ridgeline.quantities import Bytes, BytesPerSecond, Count, Flops, FlopsPerSecond, Fraction, Seconds
 
 
@@ -33,3 +33,18 @@ def stream_time(
     0.0011
     """
     return maximum(bytes / bandwidth, lane / lane_rate + special / special_rate)
+
+
+def rows_time(*, rows: Count, length: Count, threads: Count, wait: Seconds, cores: Count, beside: Count) -> Seconds:
+    """Time of a kernel that gives each row to one block of threads, which go through it side by side and wait for each step.
+
+        max(1, rows / (cores · beside)) · ⌈length / threads⌉ · wait   what is under way at a time takes a latency [little1961]
+
+    `wait` is the time of a step: loads, what depends on them, a store; `beside` is by how much blocks that share a core gain on
+    blocks in turn. That the last blocks leave cores idle is neglected.
+
+    >>> rows_time(rows=4, length=28672, threads=1024, wait=7e-7, cores=108, beside=1.2)  # 28 steps: four cores of 108 at work
+    1.96e-05
+    """
+    turns = rows / (cores * beside)
+    return maximum(turns, 0.0 * turns + 1.0) * ceil_divide(length, threads) * wait

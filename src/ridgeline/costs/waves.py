@@ -1,6 +1,6 @@
 """Products cut into output tiles that many cores work off in rounds: time of a tile, rounds, traffic, what overlaps."""
 
-from ridgeline.arrays import ceil_divide, clip, maximum, minimum, where
+from ridgeline.arrays import ceil_divide, clip, is_zero, maximum, minimum, where
 from ridgeline.quantities import Bytes, Count, FlopsPerSecond, Fraction, Seconds
 
 
@@ -78,3 +78,22 @@ def overlapped_time(*, compute: Seconds, memory: Seconds, exposed: Fraction) -> 
     """
     longer, shorter = maximum(compute, memory), minimum(compute, memory)
     return longer + exposed * shorter * shorter / where(longer > 0, longer, 1.0)
+
+
+def channel_turns(*, stride: Bytes, period: Bytes) -> Count:
+    """Times that rows at a stride queue for the same channels of memory, where channels follow plain bits of an address.
+
+        1, 2 where the stride is a multiple of 2 · period, 4 where it is one of 4 · period
+
+    `period` is what all channels take of consecutive addresses; 0 where addresses are hashed over the channels. That further
+    powers of two cost no more is what rows show; a stride that is nearly such a multiple is taken as none.
+
+    >>> channel_turns(stride=262144.0, period=65536.0), channel_turns(stride=122088.0, period=65536.0)
+    (4.0, 1.0)
+    """
+    if is_zero(period):
+        return 1.0
+    share = stride / period
+    one = 1.0 + 0.0 * share
+    met = (share > 0.0) & (share % 2.0 == 0.0)
+    return where(met, where(share % 4.0 == 0.0, 4.0 * one, 2.0 * one), one)

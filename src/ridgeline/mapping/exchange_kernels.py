@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from ridgeline.arrays import minimum, where
 from ridgeline.mapping.collectives import Kind, collective_cost, place
-from ridgeline.quantities import Bytes, BytesPerSecond, Count, Fraction, Seconds
+from ridgeline.quantities import Bytes, BytesPerSecond, Count, Fraction, Hertz, Seconds
+from ridgeline.specs.chip import Chip
+from ridgeline.specs.stack import Stack
 from ridgeline.specs.system import NetworkTier
 
 PASSES = {"all-reduce": 2.0, "reduce-scatter": 1.0, "all-gather": 1.0, "all-to-all": 1.0, "send": 1.0}
@@ -58,10 +60,27 @@ def channels(bandwidth: BytesPerSecond) -> Count:
     >>> channels(300e9), channels(27e9), channels(900e9)
     (24.0, 3.0, 32.0)
     """
-    return min(-(-bandwidth // _CHANNEL), _CHANNELS)
+    return minimum(-(-bandwidth // _CHANNEL), _CHANNELS)
 
 
-def exchange_time(network: Sequence[NetworkTier], kind: Kind, bytes: Bytes, members: int, library: Library) -> Seconds:
+def library_of(chip: Chip, stack: Stack, clock: Hertz, bandwidth: BytesPerSecond) -> Library:
+    """Return what a stack's communication library does on a chip of a clock whose long streams reach a memory bandwidth."""
+    joined = any(not one.name.startswith("pcie") for one in chip.link)  # kernels that read neighbours' memory need links for it
+    return Library(
+        launch=stack.exchange_cycles / clock,
+        step=stack.exchange_step,
+        share=stack.link_share,
+        flagged=stack.flagged_bytes * clock,
+        fill=stack.exchange_fill,
+        copies=bandwidth / 2.0,
+        direct_launch=stack.direct_cycles / clock,
+        direct_limit=stack.direct_limit if joined else 0.0,
+    )
+
+
+def exchange_time(
+    network: Sequence[NetworkTier], kind: Kind, bytes: Bytes, members: int, library: Library, *, stride: int = 1
+) -> Seconds:
     """Return the time of a collective of buffers of `bytes` among members, the library's protocol chosen by cost.
 
         launch + min(ring with flags, ring with chunks + fill, switch that adds + fill) + own part / copies
@@ -74,17 +93,19 @@ def exchange_time(network: Sequence[NetworkTier], kind: Kind, bytes: Bytes, memb
     >>> round(exchange_time([tier], "all-gather", 1e3, 4, library), 9)  # launch and 3 steps of 1 µs with 250 B at 50 GB/s
     8.015e-06
     """
-    levels = place(network, members)
+    levels = place(network, members, stride=stride)
     # A ring's kernels read, add, write and forward each byte; those of a message only read and send it.
-    share = min(1.0, 2.0 * library.share) if kind == "send" else library.share
+    share = minimum(1.0, 2.0 * library.share) if kind == "send" else library.share
     slowed = [replace(one, latency=(one.latency or 0.0) + library.step, bandwidth=one.bandwidth * share) for one in network]
     # Flags take half of the bandwidth, and cores move `flagged` of data at most.
-    flagged = [replace(one, bandwidth=min(one.bandwidth, 2.0 * library.flagged)) for one in slowed]
+    flagged = [replace(one, bandwidth=minimum(one.bandwidth, 2.0 * library.flagged)) for one in slowed]
     fill = 0.0 if kind == "send" else channels(levels[0].tier.bandwidth) * library.fill
     algorithm = "direct" if kind in ("send", "all-to-all") else "ring"
+    if kind == "all-to-all" and any(one.tier.topology.startswith("torus") for one in levels):
+        algorithm = "multi-dimensional"  # no two members are joined directly: along one axis after the other
 
     def of(tiers: Sequence[NetworkTier], protocol: str, how: str = algorithm) -> Seconds:
-        return collective_cost(tiers, kind, bytes, members, algorithm=how, protocol=protocol).time
+        return collective_cost(tiers, kind, bytes, members, stride=stride, algorithm=how, protocol=protocol).time
 
     time = minimum(of(flagged, "low-latency"), of(slowed, "simple") + fill)
     if kind == "all-reduce" and len(levels) == 1 and levels[0].tier.in_network_reduction:

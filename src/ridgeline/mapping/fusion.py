@@ -49,7 +49,12 @@ def _joins(group: Sequence[Operation], operation: Operation) -> bool:
 
 
 def _equal(first: Count, second: Count) -> bool:
-    return first is second or (type(first) in (int, float) and type(second) in (int, float) and first == second)
+    if first is second:
+        return True
+    if type(first) in (int, float) and type(second) in (int, float):
+        return first == second
+    both = type(first).__module__ == type(second).__module__ == "numpy"
+    return both and first.shape == second.shape and bool((first == second).all())
 
 
 def passes_scores(operation: Operation) -> bool:

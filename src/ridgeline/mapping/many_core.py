@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ridgeline.arrays import ceil_divide, is_scalar, maximum, minimum, where
-from ridgeline.costs.kernels import missed_share, stream_time
+from ridgeline.costs.kernels import missed_share, rows_time, stream_time
 from ridgeline.costs.memory import achieved_bandwidth
-from ridgeline.costs.power import limited_time
-from ridgeline.costs.waves import operand_traffic, overlapped_time, resident_share, rounds, tile_time
+from ridgeline.costs.power import limited_time, work_power
+from ridgeline.costs.waves import channel_turns, operand_traffic, overlapped_time, resident_share, rounds, tile_time
 from ridgeline.errors import InputError
 from ridgeline.quantities import (
     Bytes,
@@ -70,6 +70,7 @@ class Shape(NamedTuple):
     left: Bytes
     right: Bytes
     out: Bytes
+    stride: Bytes = 0.0  # between rows of the right operand, where it lies row by row; 0: along k, or not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,8 @@ def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> 
     share = (family.lanes if on_lanes else family.matrix) * (family.boost if boosted and chip.name in family.boost_chips else 1.0)
     main, cache = chip.main_memory, _last_cache(chip)
     ecc = family.inline_ecc if chip.name in family.inline_ecc_chips else 0.0
-    bandwidth = main.bandwidth * family.bandwidth * (1.0 - ecc)
+    reached = family.gddr if family.gddr is not None and (main.technology or "").startswith("GDDR") else family.bandwidth
+    bandwidth = main.bandwidth * reached * (1.0 - ecc)
     lanes = chip.vector_unit.rate.get("fp32", chip.vector_unit.rate.get("bf16", rate))
     energy = family.energy.get(_WIDTH_CLASS.get(format, format), chip.matrix_unit.energy.get(format))
     latency = _known(main.latency, _LATENCY)
@@ -123,15 +125,23 @@ def engine(chip: Chip, family: Family, format: str, *, boosted: bool = True) -> 
         ),
         cache=(_LOCAL if cache is None else cache.capacity) * family.cache_keeps,
         cache_bandwidth=bandwidth if cache is None or cache.bandwidth is None else cache.bandwidth * family.cache,
-        feed=float("inf") if cache is None or cache.bandwidth is None else cache.bandwidth * family.cache,
+        feed=float("inf") if cache is None or cache.bandwidth is None else cache.bandwidth,
         local=_known(
             local.get("cache", local.get("scratchpad")), _LOCAL
         ),  # where L1 and scratchpad are one, the file has the scratchpad
-        power=_known(chip.package.power, float("inf")) * family.power_share,
+        power=_work_power(chip, family),
         flop_energy=_known(energy, 0.0),
         byte_energy=_known(main.energy, 0.0),
         lane_energy=chip.vector_unit.energy.get("fp32", chip.matrix_unit.energy.get("fp32", 0.0)),
     )
+
+
+def _work_power(chip: Chip, family: Family) -> Watts:
+    """Return the power that is left for arithmetic and traffic: under the board's limit, or one set below it."""
+    limit = _known(chip.package.power, float("inf"))
+    if chip.package.cap is None:
+        return limit * family.power_share
+    return work_power(limit=limit, share=family.power_share, cap=chip.package.cap)
 
 
 _WIDTH_CLASS = {
@@ -258,6 +268,7 @@ def tile_in_core(machine: Engine, family: Family, shape: Shape, method: Method, 
     depth = ceil_divide(shape.k / split, _STEP) * _STEP
     core, lanes = machine.rate / machine.cores, machine.lanes / machine.cores
     time = tile_time(rows=rows, columns=columns, depth=depth, rate=core, loss=family.tile_loss)
+    time = time * channel_turns(stride=shape.stride, period=family.channel_period)
     feed = (rows * shape.left + columns * shape.right) * depth / family.shared_reads / (machine.feed / machine.cores)
     time = maximum(time, feed)
     if method.block:
@@ -303,6 +314,8 @@ class Streaming:
     again: Count = 0.0  # further passes over a row, which only what its core could keep of it spares
     persistent: Count = 0.0  # values of a row that registers hold: rows up to this length are read once
     folds: Count = 1.0  # a row of output reads so many rows of input: two in a gated activation
+    by_rows: bool = False  # libraries have kernels for it that give each row to one block of threads
+    a_thread: Count = 1.0  # values of a row that a thread of such a kernel takes at a time
 
 
 _ONE, _TWO = Streaming(reads=1.0), Streaming(reads=2.0)
@@ -315,24 +328,52 @@ STREAMING: dict[str, Streaming] = {
     "tanh": Streaming(reads=1.0, lane=8.0, special=2.0),
     "gelu": Streaming(reads=1.0, lane=20.0, special=1.0),
     "silu": Streaming(reads=1.0, lane=4.0, special=2.0),
-    "gated": Streaming(reads=2.0, lane=6.0, special=2.0, folds=2.0),
-    "rotary": Streaming(reads=1.0, lane=6.0),
-    "layer-norm": Streaming(reads=1.0, lane=8.0, again=1.0),
-    "rms-norm": Streaming(reads=1.0, lane=6.0, again=1.0),
+    "gated": Streaming(reads=2.0, lane=6.0, special=2.0, folds=2.0, by_rows=True),
+    "rotary": Streaming(reads=1.0, lane=6.0, by_rows=True, a_thread=2.0),
+    "layer-norm": Streaming(reads=1.0, lane=8.0, again=1.0, by_rows=True),
+    "rms-norm": Streaming(reads=1.0, lane=6.0, again=1.0, by_rows=True),
     "softmax": Streaming(reads=1.0, lane=6.0, special=2.0, again=2.0, persistent=1024.0),
     "quantise": Streaming(reads=1.0, writes=0.5, lane=4.0),
     "gather": _ONE,
 }
 
 
-def vector_time(machine: Engine, family: Family, what: Streaming, m: Count, n: Count, *, width: Bytes) -> Seconds:
+class StreamMethod(NamedTuple):
+    """How a library's vector kernels work."""
+
+    resident: bool = False  # what the kernel before wrote is still in the last-level cache, as far as it fits
+    row_loads: Count = 0.0  # latencies of a step of kernels that give each row to one block of threads; 0: blocks share rows
+    row_values: Count = 1.0  # that a thread of such a kernel loads at a time
+
+
+_SHARED_ROWS = StreamMethod()
+
+
+def vector_time(
+    machine: Engine,
+    family: Family,
+    what: Streaming,
+    m: Count,
+    n: Count,
+    *,
+    width: Bytes,
+    method: StreamMethod = _SHARED_ROWS,
+) -> Seconds:
     """Return the time of a kernel that streams m rows of n values of `width` bytes, its launch aside."""
     missed = missed_share(row=n * width, rows=family.rows_in_core, capacity=machine.local)
     again = what.again * where(n <= what.persistent, 0.0 * missed, missed)
     moved = (what.reads + again + what.writes) * m * n * width
     blocks = maximum(minimum(ceil_divide(m * n, _VALUES_A_BLOCK), machine.cores), 1.0)
     bandwidth = achieved_bandwidth(bandwidth=machine.bandwidth, in_flight=blocks * machine.core_bandwidth, latency=1.0)
-    return stream_time(
+    if method.resident:
+        found = (
+            what.reads
+            / (what.reads + again + what.writes)
+            * resident_share(footprint=what.reads * m * n * width, capacity=machine.cache)
+        )
+        near = minimum(machine.cache_bandwidth, _CACHE_NEARER * blocks * machine.core_bandwidth)
+        bandwidth = 1.0 / ((1.0 - found) / bandwidth + found / maximum(near, bandwidth))
+    time = stream_time(
         bytes=moved,
         bandwidth=bandwidth,
         lane=what.lane * m * n,
@@ -340,6 +381,19 @@ def vector_time(machine: Engine, family: Family, what: Streaming, m: Count, n: C
         special=what.special * m * n,
         special_rate=machine.special,
     )
+    if not method.row_loads or not what.by_rows:
+        return time
+    steps = rows_time(
+        rows=m,
+        length=n / maximum(what.a_thread, method.row_values),
+        threads=_THREADS,
+        wait=method.row_loads * machine.latency,
+        cores=machine.cores,
+        beside=_ROWS_BESIDE,
+    )
+    return maximum(time, steps)
 
 
 _VALUES_A_BLOCK = 1024.0
+_THREADS = 1024.0  # of a block, the most that programs ask for
+_ROWS_BESIDE = 1.15  # of blocks of so many threads, two of which fit a core

@@ -11,12 +11,15 @@ from ridgeline.costs.waves import resident_share
 from ridgeline.mapping.many_core import Engine
 from ridgeline.quantities import Bytes, Count, Fraction, Seconds
 from ridgeline.specs.family import Family
+from ridgeline.specs.stack import Stack
 
-SPLITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+SPLITS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0)
+_TILE_VALUES = 256.0  # of keys that a block takes at a time for each of its rows: 128 tokens of 128 values for 64 rows
 _LEAST_CHUNK = 128.0  # tokens of a part of the cache
 _ROWS = 16.0  # queries that the matrix unit takes at least
-_QUERY_TILES = (64.0, 128.0)  # rows of a tile of prefill
 CONVERT_LANE = 20.0  # lane operations to bring a value of an 8-bit cache to 16 bits: an estimate from one chip short of lanes
+_ISSUED = 0.9  # of the matrix unit's rate, by loops as short as a head is wide: an estimate from chips whose softmax is hidden
+_QUERY_TILES = (64.0, 128.0)  # rows of a tile of prefill
 SOFTMAX_LANE = 24.0  # lane operations of a score: scale, mask, maximum, subtract, sum, rescale and convert, a fused one counts two
 SOFTMAX_SPECIAL = 1.0  # exponentials of a score
 
@@ -51,10 +54,38 @@ class AttentionMethod(NamedTuple):
     group_limit: Count = float("inf")  # query heads of a KV head that one block packs
     split_group: Count = float("inf")  # query heads of a KV head up to which it splits
     block_loads: Count = 8.0  # in sequence, of a block beside its keys and values
-    single_loads: Count = 8.0  # the same where a block has one query head
+    single_loads: Count = 8.0  # of these that others beside it do not hide where a block has one query head
+    rows: Count = _ROWS  # queries that a block multiplies at least, however few heads share its keys
+    share: Fraction = 1.0  # of the matrix unit's rate that its instructions reach in decode
+    block_memory: Bytes = float("inf")  # of a core's memory that a block takes: others beside it hide its loads
+    join_loads: Count = 0.0  # in sequence, of the kernel that joins parts, for each part
+    swaps: Count = 0.0  # kernels that bring queries and results into order where several KV heads have a group each
+    convert_lane: Count = CONVERT_LANE  # lane operations that bring a value of an 8-bit cache to 16 bits
     prepares: bool = False  # queries, keys and values are rotated and written in a kernel before prefill
     resident: bool = False  # a loop over the same cache finds it in the last-level cache
     overlapped: Fraction = 0.0
+
+
+def method_of(stack: Stack, width: Bytes, *, resident: bool = False) -> AttentionMethod:
+    """Return what a stack's attention can do over a cache of values of `width` bytes."""
+    wide = width > 1.0
+    return AttentionMethod(
+        splits=stack.split_attention and (wide or stack.split_fp8_attention),
+        splits_single=stack.split_single_heads,
+        group_limit=stack.group_limit or float("inf"),
+        split_group=stack.split_group or float("inf"),
+        block_loads=stack.block_loads,
+        single_loads=(stack.single_loads if wide else 0.0) or stack.block_loads,
+        rows=stack.decode_rows,
+        share=stack.decode_share,
+        block_memory=stack.decode_memory or float("inf"),
+        join_loads=stack.join_loads,
+        swaps=stack.swap_kernels,
+        convert_lane=stack.convert_lane,
+        prepares=stack.prepares_attention,
+        resident=resident,
+        overlapped=1.0 if stack.overlaps_softmax else 0.0,
+    )
 
 
 def decode_time(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod) -> Seconds:
@@ -77,42 +108,60 @@ def _appended(value: Any) -> Any:
 
 def _decode(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod, split: Count) -> AttentionParts:
     group = shape.heads / shape.kv_heads
-    split = minimum(split, maximum(ceil_divide(shape.kv_len, _LEAST_CHUNK), 1.0))
+    tile = _TILE_VALUES * method.rows / shape.head_size
+    split = minimum(split, maximum(ceil_divide(shape.kv_len, maximum(tile, _LEAST_CHUNK)), 1.0))
     if not method.splits_single:
         split = where(group > 1.0, split, 0.0 * split + 1.0)
     split = where(group <= method.split_group, split, 0.0 * split + 1.0)
     packed = where(group <= method.group_limit, 0.0 * group + 1.0, group)  # blocks of a KV head
     blocks = shape.batch * shape.kv_heads * packed * split
     cache = shape.tensors * shape.batch * shape.kv_heads * shape.kv_len * shape.head_size * shape.cache_bytes
-    found = resident_share(footprint=cache, capacity=machine.cache) if method.resident else 0.0 * cache
-    drawn = minimum(blocks, machine.cores) * machine.core_bandwidth
-    memory = cache * (1.0 - found) / minimum(family.paged * machine.bandwidth, drawn) + cache * found / minimum(
-        machine.cache_bandwidth, 2.0 * drawn
-    )
-    again = (packed - 1.0) * cache / minimum(machine.cache_bandwidth, 2.0 * drawn)  # by the other blocks of the same keys
-    memory = memory + again
+    memory = _read_time(machine, family, cache, cache * (packed - 1.0), method)
     start = machine.latency * family.start
-    loads = where((group > 1.0) & (packed <= 1.0), 0.0 * group + method.block_loads, 0.0 * group + method.single_loads)
-    chain = chain_time(
-        blocks=blocks, cores=machine.cores, block=loads * machine.latency, bytes=0.0 * blocks, rate=machine.core_bandwidth
-    )
-    values = 0.0 * cache if shape.cache_bytes > 1.0 else packed * cache  # one byte a value
-    convert = CONVERT_LANE * values / machine.lanes
-    rows = ceil_divide(group / packed, _ROWS) * _ROWS
-    scores = shape.batch * shape.kv_heads * packed * rows * shape.kv_len
+    tokens = ceil_divide(shape.kv_len / split, tile) * tile
+    alone = (group <= 1.0) | (packed > 1.0)
+    work = _block_work(machine, shape, method, tokens, group / packed)
+    beside = 0.0 * group + maximum(machine.local // method.block_memory, 1.0)
+    if method.single_loads < method.block_loads:  # a kernel of its own for single heads: small blocks, on the lanes
+        beside = where(alone, 0.0 * group + method.block_loads / method.single_loads, beside)
+        lane = (4.0 * shape.head_size + SOFTMAX_LANE) * tokens / (machine.lanes / machine.cores)
+        work = where(alone, minimum(work, lane), work)
+    chain = chain_time(blocks=blocks, cores=machine.cores, wait=method.block_loads * machine.latency, work=work, beside=beside)
+    sums = 8.0 * split * shape.batch * shape.heads * shape.head_size  # partial results at 32 bits, written and read
+    join = start + method.join_loads * split * machine.latency + sums / machine.cache_bandwidth
+    join = where(split > 1.0, join, 0.0 * sums)
+    order = where((group > 1.0) & (shape.kv_heads > 1.0), start * method.swaps + 0.0 * sums, 0.0 * sums)
+    compute = maximum(chain, _least_products(machine, shape))
+    return AttentionParts(start + maximum(memory, compute) + join + order, compute, memory)
+
+
+def _read_time(machine: Engine, family: Family, cache: Bytes, again: Bytes, method: AttentionMethod) -> Seconds:
+    """Time to read the cache from main memory or, what a loop finds there, from the last level; `again` by other blocks."""
+    found = resident_share(footprint=cache, capacity=machine.cache) if method.resident else 0.0 * cache
+    near = maximum(machine.cache_bandwidth, machine.bandwidth)
+    return cache * (1.0 - found) / (family.paged * machine.bandwidth) + (cache * found + again) / near
+
+
+def _block_work(machine: Engine, shape: AttentionShape, method: AttentionMethod, tokens: Count, heads: Count) -> Seconds:
+    """Time of a core for a block's products and softmax over its tokens, or to widen what it reads."""
+    scores = ceil_divide(heads, method.rows) * method.rows * tokens
     compute = score_time(
-        products=4.0 * scores * shape.head_size,
-        rate=machine.rate,
+        products=4.0 * scores * shape.head_size / method.share,
+        rate=machine.rate / machine.cores,
         lane=SOFTMAX_LANE * scores,
-        lane_rate=machine.lanes,
+        lane_rate=machine.lanes / machine.cores,
         special=SOFTMAX_SPECIAL * scores,
-        special_rate=machine.special,
+        special_rate=machine.special / machine.cores,
         overlapped=method.overlapped,
     )
-    sums = 8.0 * split * shape.batch * shape.heads * shape.head_size  # partial results at 32 bits, written and read
-    join = where(split > 1.0, start + sums / machine.cache_bandwidth, 0.0 * sums)
-    compute = maximum(compute, convert)
-    return AttentionParts(start + maximum(maximum(memory, chain), compute) + join, compute, memory)
+    values = shape.tensors * minimum(tokens, shape.kv_len) * shape.head_size
+    values = where(shape.cache_bytes > 1.0, 0.0 * values, values)  # one byte a value
+    return maximum(compute, method.convert_lane * values / (machine.lanes / machine.cores))
+
+
+def _least_products(machine: Engine, shape: AttentionShape) -> Seconds:
+    """Time of the products of the heads that there are, at the datasheet's peak: `ideal` stays a bound."""
+    return 4.0 * shape.batch * shape.heads * shape.kv_len * shape.head_size / machine.peak
 
 
 def prefill_time(machine: Engine, family: Family, shape: AttentionShape, method: AttentionMethod, causal: bool = True) -> Seconds:
@@ -148,7 +197,7 @@ def _prefill(
     units = {
         "lane_rate": machine.lanes,
         "special_rate": machine.special,
-        "rate": machine.rate,
+        "rate": _ISSUED * machine.rate,
         "overlapped": method.overlapped,
     }
     whole = score_time(products=flops * scores, lane=SOFTMAX_LANE * scores, special=SOFTMAX_SPECIAL * scores, **units)
@@ -164,7 +213,8 @@ def _prefill(
     )
     work = flops * scores + SOFTMAX_LANE * scores * machine.lane_energy / maximum(machine.flop_energy, 1e-30)
     power = limited_time(
-        flops=work,
+        # What is issued beside the products costs energy as well, unless they run by themselves beside the softmax.
+        flops=work / (_ISSUED + method.overlapped * (1.0 - _ISSUED)),
         flop_energy=machine.flop_energy,
         bytes=moved,
         byte_energy=machine.byte_energy,
@@ -173,8 +223,15 @@ def _prefill(
     )
     busy = maximum(maximum(whole, alone), power) + turns * method.block_loads * machine.latency / 2.0
     start = family.start * machine.latency
-    time = start + maximum(busy, moved / machine.bandwidth)
+    memory = _streamed(machine, moved, method)
+    time = start + maximum(busy, memory)
     if method.prepares:
         values = shape.batch * shape.queries * (shape.heads + 2.0 * shape.kv_heads) * shape.head_size
-        time = time + start + 4.0 * values / machine.bandwidth  # read and written at 16 bits
-    return AttentionParts(time, busy, moved / machine.bandwidth)
+        time = time + start + _streamed(machine, 4.0 * values, method)  # read and written at 16 bits
+    return AttentionParts(time, busy, memory)
+
+
+def _streamed(machine: Engine, moved: Bytes, method: AttentionMethod) -> Seconds:
+    """Time to move bytes from main memory or, what a loop finds there, from the last level of cache."""
+    found = resident_share(footprint=moved, capacity=machine.cache) if method.resident else 0.0 * moved
+    return moved * ((1.0 - found) / machine.bandwidth + found / maximum(machine.cache_bandwidth, machine.bandwidth))

@@ -454,7 +454,7 @@ def list_choices(loop: int, size: float, unit: float, machine: Machine, dataflow
     """
     array, bare, buffers, memory, _ = machine
     alone = loop_cycles(0, 1.0, 1.0, bare, dataflow)
-    even = _is_even(loop, size, unit, array, buffers, memory, dataflow)
+    even = is_even(loop, size, unit, array, buffers, memory, dataflow)
     blocks = ceil_divide(size, unit)
     last, count, here = blocks + 1.0, 0, np.empty(6)
     while last > 1.0:
@@ -493,7 +493,7 @@ def list_size(loop: int, size: float, tile: float, alone: float, machine: Machin
     row[5] = covered(size * buffers.output_bytes, tile * buffers.output_bytes, memory.word) * memory.word
 
 
-def _is_even(loop: int, size: float, unit: float, array: Array, buffers: Buffers, memory: Memory, dataflow: int) -> bool:
+def is_even(loop: int, size: float, unit: float, array: Array, buffers: Buffers, memory: Memory, dataflow: int) -> bool:
     """Say whether all tile sizes of one trip count take the same cycles, or the smallest the fewest."""
     if loop == (2, 1, 0)[dataflow] and array.stream < size and unit % array.stream > 0.0:
         return False

@@ -233,13 +233,20 @@ def _choices(layers: Any, machine: tile_search.Machine, flows: Any, list_all: An
             places[:, column, loop] = count + inverse
             asked += [(loop, size, unit, flow) for size in sizes.tolist()]
             count += len(sizes)
-    even = machine.array.stream == np.inf and machine.memory.word <= 1.0
-    rows = sum(one[1] / one[2] + 2.0 if one[0] < 3 and not even else 2.0 * sqrt(one[1] / one[2]) + 4.0 for one in asked)
-    rows += sum(log2(one[2]) + 1.0 for one in asked)
+    rows = sum(_most_choices(one, machine) + log2(one[2]) + 1.0 for one in asked)
     table, ends = np.empty((int(rows) + 1, 6)), np.zeros(count, dtype=np.int64)
     list_all(np.array(asked, dtype=float).reshape(-1, 4), machine, table, ends)
     begins = np.concatenate([[0], ends[:-1]])
     return np.stack([begins[places], ends[places]], axis=-1), table
+
+
+def _most_choices(asked: tuple[int, float, float, int], machine: tile_search.Machine) -> float:
+    """Return how many whole-unit sizes of a loop `list_choices` keeps at most: one a trip count where these are even, else all."""
+    loop, size, unit, flow = asked
+    array, _, buffers, memory, _ = machine
+    if tile_search.is_even(loop, size, unit, array, buffers, memory, int(flow)):
+        return 2.0 * sqrt(size / unit) + 4.0
+    return size / unit + 2.0
 
 
 def _best(

@@ -13,6 +13,7 @@ from ridgeline.quantities import (
     BytesPerSecond,
     Count,
     Dollars,
+    DollarsPerSecond,
     FlopsPerSecond,
     Hertz,
     JoulesPerByte,
@@ -25,6 +26,7 @@ from ridgeline.quantities import (
 )
 from ridgeline.specs.base import Sources, Spec
 from ridgeline.specs.family import Family
+from ridgeline.specs.residual import Residuals
 from ridgeline.specs.stack import Stack
 from ridgeline.specs.technology import Technology
 
@@ -75,10 +77,14 @@ class Package(Spec):
     process: str | None = None
     voltage: Volts | None = None
     die_area: SquareMetres | None = None  # of all compute dies together
+    dies: Count | None = None  # that share it; None: one
     power: Watts | None = None  # the limit of the board or package
     idle_power: Watts | None = None
+    cap: Watts | None = None  # a limit set below the board's own
     price: Dollars | None = None
     price_year: int | None = None
+    rental: DollarsPerSecond | None = None  # of one chip in a hosted machine, everything included
+    rental_year: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -215,6 +221,7 @@ class Chip(Spec):
     technology: Technology | None = None  # what its node's silicon costs, where the node is known
     efficiency: Family | None = None  # constants of kernels on chips of its family, where those are known
     stack: Stack | None = None  # the software that runs on it, where it has many cores
+    residuals: Residuals | None = None  # how far predictions of its kind were from measurements, where that is known
     sources: Sources = field(default_factory=dict)
 
     @property

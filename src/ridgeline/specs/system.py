@@ -21,6 +21,9 @@ class NetworkTier(Spec):
     bandwidth: BytesPerSecond
     latency: Seconds | None = None  # of one hop
     in_network_reduction: bool = False
+    power: Watts | None = None  # of one member's adapters, cables and share of the switches
+    price: Dollars | None = None  # of the same
+    price_year: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +32,8 @@ class SystemHost(Spec):
 
     power: Watts | None = None
     price: Dollars | None = None
+    price_year: int | None = None
+    chips: Count | None = None  # in one box; where it is not said, those of the innermost tier
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ operation by operation.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from ridgeline.arrays import ceil_divide, total
@@ -94,9 +95,9 @@ def stage_layers(model: Model, layout: Layout) -> tuple[StageLayers, ...]:
     if stages == 1 or all(count % stages == 0 for count in groups):
         counts = [tuple(count // stages for count in groups)] * stages
     else:
-        each = sum(groups) // stages
         order = [index for index, count in enumerate(groups) for _ in range(count)]
-        dealt = [order[stage * each : (stage + 1) * each] for stage in range(stages)]
+        ends_at = [len(order) * stage // stages for stage in range(stages + 1)]
+        dealt = [order[start:end] for start, end in pairwise(ends_at)]
         counts = [tuple(one.count(index) for index in range(len(groups))) for one in dealt]
     return tuple(StageLayers(counts=one, first=first, last=last) for one, (first, last) in zip(counts, ends, strict=True))
 

@@ -225,9 +225,10 @@ def _check_model(found: Layout, model: Model | ConvolutionalModel) -> None:
     if model.encoder and model.decoder:
         raise InputError(f"plan pp={found.pipeline}: {model.name} has two stacks, which are not cut into stages: pp=1")
     count = sum(int(layer.count) for layer in layers)
-    if count % stages:
-        what = "pp" if found.chunks == 1 else "pp·vs"
-        raise InputError(f"plan {what}={stages}: {count} layers do not divide: {_divisors(count)} are accepted")
+    if found.chunks > 1 and count % stages:
+        raise InputError(f"plan pp·vs={stages}: {count} layers do not divide: {_divisors(count)} are accepted")
+    if count < stages:
+        raise InputError(f"plan pp={stages}: {model.name} has {count} layers: 1 to {count} stages are accepted")
 
 
 def _check_tensor(found: Layout, layers: Sequence[Layer]) -> None:
