@@ -1,6 +1,6 @@
-"""Speed of exploring: points a second at `ideal`, the Pareto filter, plans.
+"""Speed of exploring: points a second at `ideal` and at `mapped`, the Pareto filter.
 
-python benchmarks/benchmark_explore.py               a table: a space of 1e7 points, the filter of 1e7 × 3, plans of 64 chips
+python benchmarks/benchmark_explore.py               a table: a space of 1e7 points, one of 8e4 at `mapped`, the filter of 1e7 × 3
 python benchmarks/benchmark_explore.py 100000000     the same with so many points
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from ridgeline.api.explore import explore
-from ridgeline.api.plan import plan_chips
 from ridgeline.search.pareto import pareto
 
 SPACE = """
@@ -73,13 +72,41 @@ def filter_points(points: int) -> None:
         print(f"pareto {name} {values.shape[1]:>10,} × 3: {time.perf_counter() - start:7.2f} s, {kept.sum():,} on the front")
 
 
-def plan_many() -> None:
-    """Every plan of DeepSeek-V3 on 64 chips, each over the batches that it divides."""
-    start = time.perf_counter()
-    found = plan_chips("deepseek-v3", "dgx-h200", 64, precision=["fp8-block", "bf16"])
-    seconds = time.perf_counter() - start
-    count = len(found.plans) + len(found.refused)
-    print(f"plan {count} plans: {seconds:.2f} s, {count / seconds:,.0f} plans/s; best {found.plans[0].plan}")
+MAPPED = """
+level = "mapped"
+[chip]
+base = "h100-sxm"
+memory.hbm.capacity = "400 GB"
+memory.hbm.bandwidth = {{ from = "1 TB/s", to = "8 TB/s", count = 25, spacing = "log" }}
+memory.hbm.latency = {{ from = "300 ns", to = "900 ns", count = 4 }}
+memory.l2.capacity = {{ from = "30 MB", to = "100 MB", count = 10 }}
+"matrix_unit.rate.bf16" = {{ from = "200 TFLOP/s", to = "4 PFLOP/s", count = 20, spacing = "log" }}
+package.power = ["500 W", "600 W", "700 W", "800 W"]
+cores.count = {cores}
+[scenario]
+model = "llama-3.1-70b"
+{phase}
+[objectives]
+minimise = ["time"]
+"""
+DECODE, PREFILL = 'phase = "decode"\nbatch = 64\ncontext = 4096', 'phase = "prefill"\nbatch = 1\nprompt = 2048'
+
+
+def explore_mapped() -> None:
+    """One step of Llama-3.1-70B on each design of a chip with many cores, tiles and splits chosen for each; one process."""
+    for name, phase, cores in (
+        ("decode", DECODE, [132]),
+        ("decode, two counts of cores", DECODE, [108, 132]),
+        ("prefill", PREFILL, [132]),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "space.toml"
+            path.write_text(MAPPED.format(phase=phase, cores=cores), encoding="utf-8")
+            start, cpu = time.perf_counter(), time.process_time()
+            found = explore(path, Path(folder) / "out")
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        points = found.counts.points
+        print(f"mapped {name}: {points:,} points in {seconds:.2f} s, {points / seconds:,.0f} points/s, {points / cpu:,.0f} a CPU s")
 
 
 def main() -> None:
@@ -87,8 +114,8 @@ def main() -> None:
     points = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     for workers in (1, 2):
         explore_points(points, workers)
+    explore_mapped()
     filter_points(10_000_000)
-    plan_many()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     RIDGELINE_FACTS=… python benchmarks/calibrate_families.py [--write]
 
-reads measured/dev/*.csv below that folder. With `--write` the catalogue's families, stacks and intervals.csv and docs/validation.md
-take the new values; no measured row enters any of them.
+reads measured/dev/*.csv below that folder. With `--write` the catalogue's families and stacks and docs/validation.md take the
+new values; no measured row enters any of them. Run `calibrate_intervals.py --write` after it: the intervals are of these constants.
 """
 
 import os
@@ -15,9 +15,11 @@ from typing import Any
 
 from ridgeline.api.validation import validate
 from ridgeline.catalogue import families as catalogue
-from ridgeline.report.validation_page import page
+from ridgeline.report.panels import write_panels
+from ridgeline.report.validation_page import Tables, page
+from ridgeline.report.validation_plots import pictures
 from ridgeline.validation import calibrate, compare, schema
-from ridgeline.validation.predict import Constants, kind_of
+from ridgeline.validation.predict import Constants, kind_of, predict
 
 ROOT = Path(__file__).parents[1]
 UNITS = {"B": 1.0, "pJ/FLOP": 1e-12, "us": 1e-6, "1": 1.0}
@@ -70,8 +72,6 @@ def write(fit: calibrate.Fit, out: calibrate.LeftOut, chips: dict[str, list[str]
         one["spread"] = [shown(min(found)), shown(max(found))]
         raw["fitted_chips"] = chips[parameter.owner]
         path.write_text(dump(raw), encoding="utf-8")
-    rows = [f"{kind},{low:.3f},{high:.3f}" for kind, (low, high) in calibrate.intervals(out.predictions).items()]
-    (Path(catalogue.FOLDER) / "intervals.csv").write_text("\n".join(["kind,lower,upper", *rows, ""]), encoding="utf-8")
 
 
 def fitted_chips(prepared: calibrate.Prepared) -> dict[str, list[str]]:
@@ -84,11 +84,21 @@ def fitted_chips(prepared: calibrate.Prepared) -> dict[str, list[str]]:
     return {owner: sorted(chips) for owner, chips in found.items()}
 
 
+def write_pictures(rows: list[compare.Judged]) -> list[str]:
+    """Draw predicted against measured times beside the page, and return the names of the pictures from there."""
+    names: list[str] = []
+    for name, picture in pictures(rows).items():
+        write_panels(picture, ROOT / "docs" / "images" / f"validation-{name}.png")
+        names.append(f"images/validation-{name}.png")
+    return names
+
+
 def main() -> None:
     start = time.perf_counter()
     folder = Path(os.environ["RIDGELINE_FACTS"]) / "measured" / "dev"
     suspects = compare.read_suspects(folder)
-    rows = [row for path in sorted(folder.glob("*.csv")) for row in schema.read(path).rows if kind_of(row)]
+    read = [row for path in sorted(folder.glob("*.csv")) for row in schema.read(path).rows]
+    rows = [row for row in read if (kind := kind_of(row)) and not kind.whole]  # whole models fix no constant of a kernel
     scored = [row for row in rows if (row.dataset, row.id) not in suspects]
     prior = Constants.before_any_fit()
     prepared = calibrate.prepare(scored, prior)
@@ -100,17 +110,18 @@ def main() -> None:
     for parameter in calibrate.PARAMETERS:
         found = [one.values[parameter.title] for one in out.fits.values()]
         print(f"{parameter.title:40s} {fit.values[parameter.title]:10.4g}   {min(found):10.4g} to {max(found):.4g}")
-    factors = calibrate.intervals(out.predictions)
-    judged = {name: compare.judged(found, suspects, factors) for name, found in (("out", out.predictions), ("half", halves))}
+    predicted = {"out": out.predictions, "half": halves, "zero": predict(rows, prior)}
+    judged = {name: compare.judged(found, suspects) for name, found in predicted.items()}
     tables = {name: compare.slices(found, frozenset()) for name, found in judged.items()}
     for one in tables["out"]:
         print(f"{one.dataset:20s} {one.slice:14s} {one.rows:5d} {100 * one.median_ape:6.1f} {100 * one.mape:6.1f}")
     if "--write" in sys.argv:
         write(fit, out, fitted_chips(prepared))
-        for cached in (catalogue.families, catalogue.stacks, catalogue.constants, catalogue.intervals, catalogue.fitted_chips):
+        for cached in (catalogue.families, catalogue.stacks, catalogue.constants, catalogue.fitted_chips):
             cached.cache_clear()
         found = validate(sorted({row.file for row in rows}))
-        text_of = page(found, tables["out"], tables["half"], judged["out"])
+        images = write_pictures(judged["out"])
+        text_of = page(found, Tables(tables["out"], tables["half"], tables["zero"]), judged["out"], images)
         (ROOT / "docs" / "validation.md").write_text(text_of, encoding="utf-8")
 
 

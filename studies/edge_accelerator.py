@@ -21,7 +21,7 @@ from ridgeline.catalogue.silicon import technology_of
 from ridgeline.costs.components import activation_area, chip_area, chip_coefficients
 from ridgeline.costs.scaling import scale_delay
 from ridgeline.errors import RidgelineError
-from ridgeline.report.panels import Bars, Curve, Panel, PanelPicture, write_panels
+from ridgeline.report.panels import Curve, Panel, PanelPicture, write_panels
 from ridgeline.results import Estimate
 from ridgeline.specs.chip import Chip
 

@@ -296,6 +296,8 @@ ON_THE_H100 = ("analyze", "llama-3.1-8b", "h100-sxm")
         ((*ON_THE_H100, "--level", "exact"), ("'exact'", "ideal")),
         ((*ON_THE_H100, "--convention", "mine"), ("'mine'", "survey-encoder")),
         (("analyze", "bert-base", "h100-sxm", "--phase", "decode"), ("bert-base is an encoder", "`encode`")),
+        (("sensitivity", "llama-3.1-8b", "h100-sxm", "--batch", "1,2"), ("--batch", "1,2", "ridgeline sensitivity --help")),
+        ((*ON_THE_H100, "--level", "mapped", "--stack", "vlm"), ("unknown stack 'vlm'", "the nearest are vllm")),
         (("analyze", "llama-3.1-8b"), ("CHIP", "ridgeline analyze --help")),
         (("thresholds", "llama-3.1-8b", "h100-sxm", "--verified", "0"), ("verified 0", "1")),
         (("analize", "llama-3.1-8b", "h100-sxm"), ("analize", "analyze")),
@@ -307,6 +309,7 @@ def test_bad_input_is_one_sentence_with_the_place_and_the_remedy(
     said = ridgeline(*arguments).sentence(2)
     for part in parts:
         assert part in said
+    assert "Input should be" not in said  # words of a library about its own types
 
 
 @pytest.mark.parametrize("batch", ["1", "1:8:x2"])
@@ -337,6 +340,17 @@ def test_the_process_answers_and_fails_alike(tmp_path: Path):
     Ran(bad.returncode, bad.stdout, bad.stderr).sentence(2)
     large = process("analyze", "llama-3.1-405b", "h100-sxm", folder=tmp_path)
     Ran(large.returncode, large.stdout, large.stderr).sentence(3)
+
+
+def test_every_command_is_a_function_of_the_package():
+    import ridgeline as package
+
+    others = {"map": "map_matmul", "survey": "survey_accelerators", "plan": "plan_chips", "cost": "machine_cost", "show": "load_chip"}
+    commands = {one.name or getattr(one.callback, "__name__", "") for one in cli.app.registered_commands}
+    assert {"analyze", "optimise", "query", "measure"} <= commands
+    for name in [*(others.get(one, one) for one in commands), "drawn", "Drawn", "Optimised"]:
+        assert callable(getattr(package, name)), name
+        assert name in package.__all__
 
 
 def test_help_and_a_closed_pipe(tmp_path: Path):

@@ -175,9 +175,16 @@ FUNCTIONS |= {
             work=("flops", "bytes"),
         )
     ],
+    "power.running_power": [Case({"limit": 350.0, "share": 0.8})],
+    "power.work_power": [Case({"limit": 350.0, "share": 0.8, "cap": cap}) for cap in (200.0, 349.0)],
+    "power.standing_energy": [Case({"time": 0.02, "waiting": 0.004, "running": 70.0, "idle": 33.0}, work=("time", "waiting"))],
+    "power.attending_energy": [Case({"bytes": 1e9, "intensity": 132.0, "energy": 1.2e-12}, work=("bytes",))],
+    "power.padded_flops": [Case({"flops": 2e9, "rows": rows, "tile": 16.0}, work=("flops",)) for rows in (3.0, 40.0)],
+    "power.capped_time": [Case({"time": 0.02, "work": work, "power": 200.0}, work=("time", "work")) for work in (2.0, 9.0)],
+    "power.wall_power": [Case({"boards": 2400.0, "box": 3300.0, "conversion": 0.94})],
     "attention_blocks.chain_time": [
-        Case({"blocks": count, "cores": 108.0, "block": 3e-6, "bytes": 2e4, "rate": 2e10}, work=("block", "bytes"))
-        for count in (50.0, 500.0)
+        Case({"blocks": count, "cores": 108.0, "wait": 3e-6, "work": 1e-6, "beside": beside}, work=("wait", "work"))
+        for count, beside in ((50.0, 3.0), (500.0, 2.0))
     ],
     "attention_blocks.score_time": [
         Case(
@@ -190,7 +197,15 @@ FUNCTIONS |= {
     "attention_blocks.contended_time": [
         Case({"blocks": count, "cores": 108.0, "block": 3e-6, "loss": 0.7}, work=("block",)) for count in (50.0, 500.0)
     ],
+    "host.exposed_issue": [
+        Case({"kernels": 1200.0, "issue": issue, "device": 1.4e-2}, work=("kernels",)) for issue in (5e-6, 3e-5)
+    ],
     "kernels.missed_share": [Case({"row": size, "rows": 16.0, "capacity": 1.6e5}) for size in (4e3, 4e4)],
+    "kernels.rows_time": [
+        Case({"rows": rows, "length": 9e3, "threads": 1024.0, "wait": 7e-7, "cores": 108.0, "beside": 2.0}, work=("wait",))
+        for rows in (4.0, 3e3)
+    ],
+    "waves.channel_turns": [Case({"stride": stride, "period": 65536.0}) for stride in (8e3, 131072.0, 262144.0)],
     "kernels.stream_time": [
         Case(
             {"bytes": size, "bandwidth": 1e12, "lane": 1e9, "lane_rate": 1e13, "special": 1e8, "special_rate": 1e12},
@@ -232,6 +247,33 @@ FUNCTIONS |= {
     "parallel.block_product_bytes": [Case(SQUARE, work=("rows",))],
     "parallel.paged_tokens": [Case({"tokens": 100.0, "page": 16.5}, work=("tokens",))],
     "parallel.mean_page_waste": [Case({"page": 16.0})],
+}
+FUNCTIONS |= {
+    "uncertainty.half_width": [Case({"time": 9e-5, "steady": 0.1, "short": 0.2, "call": 3e-5})],
+    "uncertainty.beyond_range": [Case({"time": time, "least": 1e-6, "most": 2e-3, "exponent": 0.5}) for time in (8e-3, 3e-7)],
+    "uncertainty.step_half_width": [
+        Case({"squares": 0.02, "total": 0.3, "correlation": 0.5, "level": 0.1}, work=("squares", "total", "level"))
+    ],
+    "uncertainty.ratio_half_width": [Case({"first": 0.3, "second": 0.4, "correlation": 0.5}, work=("first", "second"))],
+    "uncertainty.pooled_factor": [Case({"chips": 3.0, "between": 0.2})],
+}
+WRITTEN_OFF = {"price": 3e4, "residual": 0.1, "life": 1.6e8}
+DIE = {"area": 2e-4, "defects": 900.0}
+FUNCTIONS |= {
+    "money.straight_line": [Case(WRITTEN_OFF)],
+    "money.annuity": [Case(WRITTEN_OFF | {"interest": 2e-9})],
+    "money.electricity": [Case({"power": 700.0, "pue": 1.3, "price": 3e-8})],
+    "money.hosting": [Case({"power": 700.0, "price": 7e-8})],
+    "money.use_cost": [Case({"rate": 5e-4, "time": 0.02, "utilisation": 0.2}, work=("time",))],
+    "money.step_shares": [Case({"time": 0.03, "prompt": 0.02, "decode": 0.015}, work=("time", "prompt", "decode"))],
+    "money.gross_dies": [Case({"diameter": 0.3, "area": 2e-4, "edge": 3e-3, "scribe": 1e-4})],
+    "money.poisson_yield": [Case(DIE)],
+    "money.murphy_yield": [Case(DIE)],
+    "money.negative_binomial_yield": [Case(DIE | {"clustering": 3.0})],
+    "money.bose_einstein_yield": [Case(DIE | {"layers": 4.0})],
+    "money.die_cost": [Case({"wafer": 1.7e4, "dies": 60.0, "good": 0.2})],
+    "money.memory_price": [Case({"capacity": 8e10, "price": 1.5e-8})],
+    "money.package_cost": [Case({"dies": 500.0, "memory": 1200.0, "packaging": 700.0, "assembled": 0.3})],
 }
 # Costs of whole operations, whose arguments are specs, have tests of their own below; look-ups compute nothing.
 OF_OPERATIONS = {"ideal.ideal_cost"}
@@ -348,7 +390,7 @@ def registry() -> pint.UnitRegistry:
 
 
 def with_unit(value: Any, symbol: str) -> Any:
-    return value * registry().parse_units({"1": "dimensionless", "m2": "m**2", "1/s": "Hz"}.get(symbol, symbol))
+    return value * registry().parse_units({"1": "dimensionless", "m2": "m**2", "1/m2": "1/m**2", "1/s": "Hz"}.get(symbol, symbol))
 
 
 def magnitude_in(value: Any, symbol: str) -> float:

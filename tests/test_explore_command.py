@@ -1,12 +1,14 @@
 """The commands that ask about many designs: what they print, their JSON, their exit codes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ridgeline.cli import main
+from ridgeline.report.panels import Bars, Curve, Panel, PanelPicture, panels_html, write_panels
 
 SPACE = """
 [chip]
@@ -65,6 +67,12 @@ def test_explore_and_query(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert "time <= 1 ns rules out 1 of them" in said
 
 
+@pytest.mark.parametrize("command", [("explore", "nowhere.toml", "--out", "out"), ("validate", "nowhere.csv")])
+def test_a_missing_file_is_one_sentence(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]):
+    code, out, said = run(capsys, *command)
+    assert (code, out, said) == (2, "", f"ridgeline: {command[1]}: cannot be read: No such file or directory\n")
+
+
 def test_sensitivity(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     picture = tmp_path / "bars.svg"
     arguments = ("sensitivity", "llama-3.1-8b", "h100-sxm", "--context", "4096", "--level", "ideal")
@@ -79,6 +87,24 @@ def test_sensitivity(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert "more quantities move neither" in table
 
 
+def test_labels_of_bars_break_between_words(tmp_path: Path):
+    labels = [f"memory.hbm{index}.bandwidth" for index in range(12)]
+    write_panels(PanelPicture("", "", [Panel("", bars=[Bars("time", labels, [1.0] * 12)])]), tmp_path / "bars.svg")
+    words = re.findall(r"<!-- (.*?) -->", (tmp_path / "bars.svg").read_text(), re.DOTALL)
+    drawn = [line.strip() for word in words for line in word.splitlines()]
+    assert drawn.count("bandwidth") == 12
+    assert {"memory.", "hbm7."} <= set(drawn)
+
+
+@pytest.mark.parametrize("logarithmic", [True, False])
+def test_a_logarithmic_axis_of_curves_is_drawn_so(tmp_path: Path, logarithmic: bool):
+    curve = Curve("time", [0, 1, 2], [10.0, 100.0, 1000.0])
+    picture = PanelPicture("", "", [Panel("ms", [curve], y_log=logarithmic)])
+    write_panels(picture, tmp_path / "curve.svg")
+    assert ("mathdefault{10^{2}}" in (tmp_path / "curve.svg").read_text()) is logarithmic
+    assert ('"type":"log"' in panels_html(picture, whole=False).rpartition("Plotly.newPlot")[2]) is logarithmic
+
+
 def test_solve(capsys: pytest.CaptureFixture[str]):
     arguments = ("solve", "llama-3.1-8b", "h100-sxm", "memory.hbm.bandwidth", "--context", "128", "--level", "ideal")
     found = record(capsys, *arguments, "--tpot", "10 ms", "--from", "100 GB/s", "--to", "5 TB/s")
@@ -88,6 +114,8 @@ def test_solve(capsys: pytest.CaptureFixture[str]):
     code, table, _ = run(capsys, *arguments, "--tpot", "10 ms")
     assert code == 0
     assert "least memory.hbm.bandwidth: 1.5" in table
+    assert re.search(r"^at 1\.5\d+ TB/s it fails: tpot 10\.0+\d ms$", table, re.MULTILINE)  # more digits than the target's
+    assert "searched from 3.35 GB/s to 3.35 PB/s" in table
     assert run(capsys, *arguments, "--tpot", "1 us")[0] == 3
     assert run(capsys, *arguments, "--tpot", "1 GB")[0] == 2
 

@@ -8,7 +8,17 @@ import pytest
 from ridgeline.api import load_chip
 from ridgeline.catalogue.families import families, family_of, stack_of, stacks
 from ridgeline.errors import InputError
-from ridgeline.mapping.many_core import SPLITS, STREAMING, Method, Shape, engine, place_product, product_parts, vector_time
+from ridgeline.mapping.many_core import (
+    SPLITS,
+    STREAMING,
+    Method,
+    Shape,
+    StreamMethod,
+    engine,
+    place_product,
+    product_parts,
+    vector_time,
+)
 from ridgeline.specs.base import quantities, with_quantity
 
 CHIPS = ("a100-sxm-80gb", "l40s", "h100-sxm", "mi300x", "b200-sxm", "rtx-4090", "max-1550", "m2-ultra-76c", "t4")
@@ -176,11 +186,13 @@ def test_families_have_few_constants_each_with_meaning():
     ("architecture", "family"),
     [
         ("nvidia-hopper", "nvidia-hopper"),
-        ("nvidia-ada", "nvidia"),
+        ("nvidia-ada", "nvidia-ada"),
+        ("nvidia-turing", "nvidia"),
         ("nvidia-blackwell", "nvidia-blackwell"),
-        ("nvidia-blackwell-gb20x", "nvidia"),
+        ("nvidia-blackwell-gb20x", "nvidia-ada"),
         ("amd-cdna3", "amd-cdna3"),
-        ("google-tpu", "general"),
+        ("google-tpu", "google-tpu"),
+        ("intel-xe", "general"),
     ],
 )
 def test_the_narrowest_pattern_decides(architecture, family):
@@ -206,3 +218,74 @@ def test_a_row_finds_its_stack(framework, kernel, vendor, architecture, stack):
 def test_stacks_state_facts_with_units():
     assert len(stacks()) >= 7
     assert all(0 <= one.fixed < 1e-4 for one in stacks())
+
+
+def test_a_row_to_each_block_binds_few_long_rows():
+    """Four rows of 28 672 halves on four cores of 108: 28 steps of two latencies, 20 us against 2 where blocks share rows."""
+    chip = load_chip("a100-sxm-80gb")
+    family = family_of(chip.family)
+    machine = engine(chip, family, "fp32")
+    shared, own = (
+        float(vector_time(machine, family, STREAMING["gated"], 4.0, 28672.0, width=2.0, method=StreamMethod(row_loads=loads)))
+        for loads in (0.0, 2.2)
+    )
+    assert own == pytest.approx(28 * 2.2 * 330e-9)
+    assert own > 5 * shared
+
+
+def test_what_the_kernel_before_wrote_is_read_from_the_cache():
+    chip = load_chip("rtx-4090")
+    family = family_of(chip.family)
+    machine = engine(chip, family, "fp32")
+    cold, warm = (
+        float(vector_time(machine, family, STREAMING["add"], 512.0, 8192.0, width=2.0, method=StreamMethod(resident=one)))
+        for one in (False, True)
+    )
+    assert 1.3 < cold / warm < 3.0  # results still go to memory
+
+
+def test_memories_of_the_gddr_kind_reach_a_share_of_their_own():
+    chip = load_chip("rtx-4090")
+    family = family_of(chip.family)
+    assert family.gddr is not None
+    assert engine(chip, family, "bf16").bandwidth == pytest.approx(1008e9 * family.gddr)
+    hbm = load_chip("h100-sxm")
+    assert engine(hbm, family_of(hbm.family), "bf16").bandwidth == pytest.approx(3.35e12 * family.bandwidth, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "published"),
+    [
+        ("a100-sxm-80gb", "bf16", 271.2),
+        ("h100-sxm", "bf16", 794.5),
+        ("b200-sxm", "bf16", 1745.0),
+        ("mi300x", "bf16", 668.4),
+        ("mi355x", "bf16", 1565.0),
+        ("gaudi2", "bf16", 429.3),
+        ("gaudi3", "bf16", 1243.0),
+        ("h100-sxm", "fp8-e4m3", 1402.6),
+        ("b200-sxm", "fp8-e4m3", 3432.5),
+        ("gaudi3", "fp8-e4m3", 1289.5),
+    ],
+)
+def test_large_products_reach_what_others_found_at_best(name, format, published):
+    """8192 cubed against the best product of a search over shapes, in TFLOP/s: a table of measurements [bekman2026mamf]."""
+    chip = load_chip(name)
+    family, width = family_of(chip.family), 1.0 if format.startswith("fp8") else 2.0
+    shape = Shape(1.0, 8192.0, 8192.0, 8192.0, width, width, 2.0)
+    time = float(place_product(engine(chip, family, format), family, shape, Method(), chip.matrix_unit.tiles).time)
+    assert 0.8 < 2 * 8192**3 / time / (published * 1e12) < 1.02
+
+
+def test_strides_that_miss_channels_cost_turns_on_amd_alone():
+    chip = load_chip("mi210")
+    shape = Shape(1.0, 4096.0, 32768.0, 4096.0, 4.0, 4.0, 4.0)
+    for name, factor in (("mi210", 2.0), ("a100-sxm-80gb", 1.0)):
+        chip = load_chip(name)
+        family = family_of(chip.family)
+        machine = engine(chip, family, "fp32")
+        plain, strided = (
+            float(place_product(machine, family, shape._replace(stride=one), Method(), chip.matrix_unit.tiles).time)
+            for one in (0.0, 131072.0)
+        )
+        assert strided / plain == pytest.approx(factor, rel=0.2)

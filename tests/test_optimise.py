@@ -1,12 +1,15 @@
 """NSGA-II beside random search: the same points as a sweep has, the same seed the same answer, and how far each comes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ridgeline.api.explore import read_space
-from ridgeline.search.explore import Space, evaluate_block
+from ridgeline.errors import InputError
+from ridgeline.search.explore import Space, columns_of, evaluate_block, traced_columns
+from ridgeline.search.gradient import can_descend, descend, precise
 from ridgeline.search.optimise import evaluate, evolve, hypervolumes, random_search
 
 pytest.importorskip("pymoo", reason="NSGA-II is pymoo's: `pip install 'ridgeline[optimise]'`")
@@ -68,3 +71,48 @@ def test_neither_search_beats_the_front_and_evolution_comes_nearer(space: Space)
     evolved, drawn = np.mean(shares, axis=0)
     assert evolved >= drawn
     assert evolved > 0.9
+
+
+def test_gradients_come_nearer_than_chance(space: Space):
+    """As many points, each with its gradient: over three seeds the front found is not worse than that of chance, and is a front."""
+    pytest.importorskip("jax", reason="gradients are JAX's: `pip install 'ridgeline[jax]'`")
+    space = replace(space, groups=space.groups[:1])
+    exact = evaluate(space, np.arange(space.points))
+    shares, compiled = [], {}
+    for seed in range(3):
+        found = descend(space, 800, seed, compiled)
+        assert len(found.point) == 800
+        whole, slopes, drawn = hypervolumes(space, [exact, found, random_search(space, 800, seed)])
+        assert 0.0 < slopes <= whole * (1 + 1e-9)
+        shares.append((slopes / whole, drawn / whole))
+    slopes, drawn = np.mean(shares, axis=0)
+    assert slopes >= drawn
+    assert slopes > 0.95
+
+
+def test_columns_have_gradients(space: Space):
+    """The slope of a column along an axis is that of a central difference of the same column, to 1e-4."""
+    jax = pytest.importorskip("jax", reason="gradients are JAX's: `pip install 'ridgeline[jax]'`")
+    base = {"memory.hbm.bandwidth": 3e12, "matrix_unit.rate.bf16": 5e14, "batch": 8.0}
+    for name in ("memory.hbm.bandwidth", "matrix_unit.rate.bf16"):
+
+        def log_time(log_value, name=name):
+            moved = {**base, name: jax.numpy.exp(log_value)}
+            return jax.numpy.log(traced_columns(space, space.groups[0], moved, ["time"])["time"])
+
+        with precise(jax):
+            slope = float(jax.grad(log_time)(jax.numpy.log(base[name])))
+        ends = [
+            float(columns_of(space, space.groups[0], {**base, name: base[name] * factor}, ["time"])[0]["time"])
+            for factor in (1 / 1.0001, 1.0001)
+        ]
+        assert slope == pytest.approx(np.log(ends[1] / ends[0]) / (2 * np.log(1.0001)), abs=1e-4)
+
+
+def test_spaces_without_gradients(space: Space):
+    pytest.importorskip("jax", reason="gradients are JAX's: `pip install 'ridgeline[jax]'`")
+    for other in (replace(space, level="mapped"), replace(space, axes={"batch": (1.0,)})):
+        assert not can_descend(other)
+        with pytest.raises(InputError, match="has no gradients"):
+            descend(other, 10, 0)
+    assert can_descend(space)

@@ -513,7 +513,8 @@ def test_kinds_lie_inside_out_or_where_the_plan_says():
     [
         ("tp=3", "4 KV heads neither divide nor repeat: 1, 2, 4, 8, 16 are accepted"),
         ("tp=32", "16 heads do not divide"),
-        ("pp=3", "8 layers do not divide: 1, 2, 4, 8 are accepted"),
+        ("pp=9", "has 8 layers: 1 to 8 stages are accepted"),
+        ("pp=3,vs=2", "8 layers do not divide: 1, 2, 4, 8 are accepted"),
         ("dp=3", "a batch of 64 does not divide: a multiple of 3"),
         ("cp=3", "a context of 1024 tokens does not divide"),
         ("ep=2", "has no experts"),
@@ -594,7 +595,7 @@ def test_systems_by_name_by_chip_and_by_count():
         ("dgx-h100", {}, "say how they are used"),
         ("dgx-h10", {"plan": "tp=8"}, "unknown system 'dgx-h10': the nearest are"),
         ("h100-sx", {"plan": "tp=8"}, "unknown chip 'h100-sx': the nearest are"),
-        ("dgx-h100", {"plan": "auto"}, "not built yet"),
+        ("dgx-h100", {"plan": "auto"}, "how many chips"),
         ("h100-sxm", {"count": 16, "plan": "tp=8"}, "takes 8 chips and count says 16"),
         ("h100-sxm", {"count": 0}, "1 or more"),
         ("gemmini", {"count": 8}, "no system"),

@@ -39,6 +39,22 @@ def test_what_is_not_monotone_or_not_reachable_is_refused():
         boundary(lambda _: True, 8.0, 1.0)
 
 
+def test_two_targets_may_leave_a_window():
+    """Met from 20 to 40 only: the least and the largest are its ends, and a window too narrow for any value tried is none."""
+    least = boundary(lambda value: 20.0 <= value <= 40.0, 1.0, 1000.0)
+    assert (least.value, least.neighbour) == (pytest.approx(20.0), pytest.approx(20.0))
+    most = boundary(lambda value: 20.0 <= value <= 40.0, 1.0, 1000.0, most=True, whole=True)
+    assert (most.value, most.neighbour) == (40.0, 41.0)
+    step = {**LLAMA, "context": 1024, "level": "ideal"}
+    found = solve(**step, quantity="batch", targets={"tokens_per_second": 2000.0, "tpot": 8e-3})
+    one = analyze(**step, batch=int(found.solution.value)).estimate
+    assert one.tokens_per_second >= 2000.0
+    assert one.time <= 8e-3
+    assert analyze(**step, batch=int(found.solution.value) - 1).estimate.tokens_per_second < 2000.0
+    with pytest.raises(InfeasibleError, match="tokens_per_second ≥ 1e"):
+        solve(**step, quantity="batch", targets={"tokens_per_second": 1e6, "tpot": 8e-3})
+
+
 def test_least_bandwidth_for_a_time():
     """Weights of 8.03e9 parameters in bf16 in 10 ms are 1.5 TB/s, caches and norms a little more."""
     found = solve(**LLAMA, quantity="memory.hbm.bandwidth", targets={"tpot": 10e-3}, batch=1, context=128, level="ideal")

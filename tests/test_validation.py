@@ -111,8 +111,11 @@ def test_the_table_by_hand():
     row = schema.Row(dataset="d", file="f", line=2, id="a", chip="a100-sxm-80gb", metric="latency", measured=1.0, unit="s")
     from ridgeline.validation.predict import Prediction
 
-    predictions = [Prediction(row, "product", 1.05, 0.1), Prediction(row, "product", 0.7, 0.1)]
-    judged = compare.judged(predictions, {}, {"product": (0.8, 1.0)})
+    predictions = [
+        Prediction(row, "product", 1.05, 0.1, lower=0.84, upper=1.05),
+        Prediction(row, "product", 0.7, 0.1, lower=0.56, upper=0.7),
+    ]
+    judged = compare.judged(predictions, {})
     (found,) = compare.slices(judged, frozenset({"l40s"}))
     assert found.median_ape == pytest.approx(0.175)
     assert found.mape == pytest.approx(0.175)

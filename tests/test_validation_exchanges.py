@@ -95,7 +95,7 @@ def test_measured_rows(facts):
     ]
     found = predict(rows)
     assert sum(one.predicted is not None for one in found) == len(rows)
-    judged = compare.judged(found, {}, {})
+    judged = compare.judged(found, {})
     switched = [one for one in judged if one.prediction.row.chip == "a100-sxm-80gb" and one.prediction.row.dataset == "aic_comm"]
     assert len(switched) == 243
     for large, median, mean in ((True, 0.11, 0.16), (False, 0.12, 0.20)):

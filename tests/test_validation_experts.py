@@ -99,7 +99,7 @@ def test_an_unknown_routing_is_named(tmp_path):
 
 def measured(facts, name, accepts):
     rows = [row for row in schema.read(facts / "measured" / "dev" / f"{name}.csv").rows if accepts(row)]
-    judged = compare.judged(predict(rows), {}, {})
+    judged = compare.judged(predict(rows), {})
     assert len(judged) == len(rows)
     assert all(one.prediction.predicted >= 0.999 * one.prediction.ideal for one in judged)
     return judged

@@ -73,7 +73,7 @@ def test_measured_rows(facts):
     ]
     found = predict(rows)
     assert len(found) == len(rows) == 601
-    judged = compare.judged(found, {}, {})
+    judged = compare.judged(found, {})
     assert all(one.prediction.predicted >= 0.999 * one.prediction.ideal for one in judged)
     for phase, chip, median, mean in (  # the goals of validation, here of the catalogue's constants
         ("context", "a100-sxm-80gb", 0.13, 0.27),

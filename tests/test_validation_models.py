@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ridgeline.catalogue import load
+from ridgeline.catalogue.families import stack_named
 from ridgeline.errors import InputError
 from ridgeline.estimate import estimate
 from ridgeline.mapping.many_core_step import with_stack
@@ -51,7 +52,7 @@ def predicted(tmp_path, **change) -> float:
 
 
 def test_a_generation_is_the_estimate_of_its_stack(tmp_path):
-    chip = load.chip("a100-sxm-80gb")  # the catalogue gives it the stack `serving`, by which vLLM's rows are predicted
+    chip = with_stack(load.chip("a100-sxm-80gb"), stack_named("vllm"))
     scenario = Scenario(phase="generate", batch=4, prompt=512, output=128)
     found = estimate(chip, load.model("llama-3-8b"), scenario, Precision.parse("fp16"), level="mapped")
     assert predicted(tmp_path) == pytest.approx(float(found.time), rel=1e-12)
@@ -62,6 +63,29 @@ def test_a_prompt_and_its_generation_add_up(tmp_path):
     rate = predicted(tmp_path, metric="throughput", unit="tokens/s", phase="decode")  # 4 × 128 tokens after the prompt
     # The two take the mean of the contexts at different places of a step that is all but linear in them.
     assert predicted(tmp_path) == pytest.approx(prompt + 4 * 128 / rate, rel=0.01)
+
+
+@pytest.mark.parametrize("chip", ["gaudi2", "tpu-v6e"])
+def test_a_systolic_array_is_predicted_as_analyze_tiles_it(tmp_path, chip):
+    """Its few engines are no cores of a graphics chip: a step is the estimate of the chip itself, without a family's constants."""
+    found = estimate(
+        load.chip(chip),
+        load.model("llama-3-8b"),
+        Scenario(phase="prefill", batch=4, prompt=512),
+        Precision.parse("bf16"),
+        level="mapped",
+    )
+    assert predicted(tmp_path, chip=chip, dtype="bf16", osl="0") == pytest.approx(float(found.time), rel=1e-12)
+
+
+def test_a_framework_that_no_stack_knows_runs_what_serving_programs_share(tmp_path):
+    chip = with_stack(load.chip("a100-sxm-80gb"), stack_named("serving"))
+    scenario = Scenario(phase="generate", batch=4, prompt=512, output=128)
+    found = estimate(chip, load.model("llama-3-8b"), scenario, Precision.parse("fp16"), level="mapped")
+    assert predicted(tmp_path, framework="SambaFlow") == pytest.approx(
+        float(found.time), rel=0.02
+    )  # its batch in turns, if it must
+    assert predicted(tmp_path, framework="SambaFlow", chip="sn40l", n_chips="8", parallelism="tp8") > 0
 
 
 def test_rates_count_the_tokens_of_their_phase(tmp_path):
@@ -107,15 +131,13 @@ def test_a_mix_of_formats_keeps_keys_and_values_in_fp16(tmp_path):
         ({"model": "no-such-model"}, "no-such-model"),
         ({"dtype": "fp17"}, "fp17"),
         ({"parallelism": "tp2;dp2", "n_chips": "4"}, "tensor parallelism or a layer split"),
-        ({"parallelism": "layer-split", "n_chips": "6"}, "32 layers do not divide"),
+        ({"parallelism": "layer-split", "n_chips": "64"}, "has 32 layers: 1 to 32 stages are accepted"),
         ({"model": "resnet-50"}, "no transformer"),
         ({"isl": "0"}, "no prediction of this kind of row"),
         ({"isl": "many"}, "no prediction of this kind of row"),
         ({"osl": "inf"}, "no prediction of this kind of row"),
         ({"metric": "throughput", "unit": "tokens/s", "phase": "decode", "osl": "0"}, "no prediction of this kind of row"),
-        ({"metric": "ttft", "arrival_s": "0.0"}, "no prediction of this kind of row"),
-        ({"metric": "output_throughput_total", "unit": "tokens/s", "scenario": "max-load"}, "no prediction of this kind of row"),
-        ({"metric": "avg_device_power", "unit": "W"}, "no prediction of this kind of row"),
+        ({"metric": "latency", "unit": "1/MAC"}, "no prediction of this kind of row"),
     ],
 )
 def test_a_row_that_is_not_predicted_says_why(tmp_path, change, reason):
@@ -126,8 +148,8 @@ def test_a_row_that_is_not_predicted_says_why(tmp_path, change, reason):
 
 def test_a_chip_whose_cores_no_file_clocks_is_refused_by_name(tmp_path):
     groups, _ = grouped(rows_of(tmp_path, {}), Constants.of_catalogue())
-    group = replace(groups[0][1], chip=load.chip("tpu-v4"))
-    with pytest.raises(InputError, match="tpu-v4: no cores with a clock"):
+    group = replace(groups[0][1], chip=load.chip("tpu-v7x"))
+    with pytest.raises(InputError, match="tpu-v7x: no cores with a clock"):
         models.times(group)
 
 

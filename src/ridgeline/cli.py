@@ -4,6 +4,7 @@ Exit codes: 0, 2 for bad input with one sentence on stderr, 3 where nothing that
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -48,6 +49,10 @@ PrecisionName = Annotated[
     str | None,
     typer.Option("--precision", help="bf16, fp8, int8, w4a16kv8, q4_k_m, w:fp8,a:bf16,kv:fp8 …; default: as published."),
 ]
+PriceText = Annotated[
+    list[str] | None,
+    typer.Option("--price", help="purchase or rental; or terms, as in life=4year, electricity=0.1USD/kW/h; may be repeated."),
+]
 
 
 @app.command()
@@ -83,8 +88,12 @@ def analyze(
     stack: Annotated[
         str | None, typer.Option(help="At level mapped on many cores: whose kernels; pytorch-eager, serving (default) …")
     ] = None,
+    power_limit: Annotated[
+        str | None, typer.Option(help="Of each board, below its own, as in `300 W`; at level mapped on many cores.")
+    ] = None,
     fusion: Annotated[str, typer.Option(help="At level mapped: best (by cost), none, or all that can be fused.")] = "best",
     residency: Annotated[str, typer.Option(help="Where operands start: cold (main memory) or warm (last-level cache).")] = "cold",
+    price: PriceText = None,
     convention: Annotated[
         str | None, typer.Option(help="Also count by ridgeline, pytorch, survey-encoder or survey-decoder.")
     ] = None,
@@ -94,7 +103,7 @@ def analyze(
 ) -> None:
     """Say what bounds MODEL on CHIP, for one scenario or for ranges of them."""
     from ridgeline import api
-    from ridgeline.report import page, plots, records, tables
+    from ridgeline.report import page, plots
 
     _check_choice("latent", latent, api.LATENT_FORMS)
     _check_choice("residency", residency, ("cold", "warm"))
@@ -114,12 +123,11 @@ def analyze(
     scenario: dict[str, Any] = {
         name: _values(name, text) for name, text in (asked | {"acceptance": acceptance, "source_tokens": source_tokens}).items()
     }
-    if stack is not None and level == "ideal":
-        raise InputError(f"--stack {stack}: the level ideal runs no kernels: leave it out, or choose --level mapped")
+    machine = _software_and_limit(chip, stack, power_limit, level)
     with _progress("analyzing") as progress:
         found = api.analyze(
             model,
-            chip if stack is None else api.with_stack(chip, stack),
+            machine,
             count=count,
             plan=plan,
             phase=phase,
@@ -144,18 +152,29 @@ def analyze(
         plots.write(plots.roofline(found), plot)
     if report is not None:
         page.write(found, report)
+    _print_analysis(found, counted, price, as_json)
+    for path in () if as_json else (plot, report):
+        if path is not None:
+            _say(f"wrote {path}")
+
+
+def _print_analysis(found: Any, counted: Any, price: list[str] | None, as_json: bool) -> None:
+    """Print what `analyze` found, with counts where they were asked for and money where prices are known."""
+    from ridgeline.api.token_cost import priced_analysis
+    from ridgeline.report import money, records, tables
+
+    paid = priced_analysis(found, price)
     if as_json:
         extra = {} if counted is None else {"counts": records.counts_record(counted)}
-        _print_json(records.analysis_record(found) | extra)
+        _print_json(records.analysis_record(found) | {"money": money.token_cost_record(paid, found.estimate.feasible)} | extra)
         for note in found.estimate.notes:
             _say(f"ridgeline: note: {note}")
         return
     tables.console().print(tables.analysis_tables(found))
+    if paid is not None:
+        tables.console().print(money.token_cost_text(paid))
     if counted is not None:
         tables.console().print(tables.counts_table(counted))
-    for path in (plot, report):
-        if path is not None:
-            _say(f"wrote {path}")
 
 
 @app.command()
@@ -246,14 +265,19 @@ def serve(
     ttft: Annotated[str | None, typer.Option(help="Target for goodput, as in `500 ms`.")] = None,
     tpot: Annotated[str | None, typer.Option(help="Target for goodput, as in `50 ms`.")] = None,
     precision: PrecisionName = None,
+    level: Annotated[str | None, typer.Option(help="Of the steps: ideal (default), or mapped on chips of many cores.")] = None,
+    stack: Annotated[str | None, typer.Option(help="At level mapped: whose kernels and host; vllm, tensorrt-llm …")] = None,
+    power_limit: Annotated[str | None, typer.Option(help="Of each board, below its own, as in `300 W`; at level mapped.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same result.")] = 0,
+    price: PriceText = None,
     plot: Annotated[Path | None, typer.Option(help="Write the run over time: FILE.html, .png or .svg.")] = None,
     timeline: Annotated[Path | None, typer.Option(help="Write FILE.json, a time line for Perfetto.")] = None,
     as_json: Json = False,
 ) -> None:
     """Play requests through MODEL on CHIP: latencies, throughput, goodput, energy."""
     from ridgeline.api.serving import serve as play
-    from ridgeline.report import panels, serving_plots, serving_records, serving_tables, tables
+    from ridgeline.api.token_cost import served_cost
+    from ridgeline.report import money, panels, serving_plots, serving_records, serving_tables, tables
 
     _check_suffix("plot", plot, panels.SUFFIXES)
     _check_suffix("timeline", timeline, (".json",))
@@ -270,18 +294,22 @@ def serve(
     options |= {"policy": policy, "most_sequences": batch, "token_budget": token_budget, "page": page}
     options |= {"preemption": preemption, "replicas": replicas, "prefill_replicas": prefill_replicas, "routing": routing}
     options |= {"draft": draft, "draft_share": draft_share, "length": drafted, "acceptance": acceptance}
+    machine = _software_and_limit(chip, stack, power_limit, level or "ideal")
     with _progress("serving", worth=20_000) as progress:
-        found = play(model, chip, precision=precision, count=count, plan=plan, progress=progress, **options)
+        found = play(model, machine, level=level, precision=precision, count=count, plan=plan, progress=progress, **options)
+    paid = served_cost(found, price)
     if plot is not None:
         panels.write_panels(serving_plots.over_time_picture(found), plot)
     if timeline is not None:
         serving_plots.write_time_line(found, timeline)
     if as_json:
-        _print_json(serving_records.serving_record(found))
+        _print_json(serving_records.serving_record(found) | {"money": money.token_cost_record(paid)})
         for note in found.notes:
             _say(f"ridgeline: note: {note}")
     else:
         tables.console().print(serving_tables.serving_tables(found))
+        if paid is not None:
+            tables.console().print(money.token_cost_text(paid))
     for path in (plot, timeline):
         if path is not None:
             _say(f"wrote {path}")
@@ -310,6 +338,13 @@ def casestudy(
         _say(f"wrote {plot}")
 
 
+def _refuse(mode: str, given: dict[str, Any], remedy: str) -> None:
+    """Refuse options that a form of the command would not heed."""
+    found = [name for name, value in given.items() if value]
+    if found:
+        raise InputError(f"{', '.join(found)}: not of {mode}: {remedy}")
+
+
 @app.command()
 def survey(
     node: Annotated[str, typer.Option(help="The common process node: 16, or `7 nm`.")] = "16",
@@ -322,6 +357,9 @@ def survey(
     designs: Annotated[list[str] | None, typer.Option("--with", help="A chip of yours, FILE.toml; may be repeated.")] = None,
     workload: Annotated[
         str | None, typer.Option(help="Put the same model on every chip: bert-base, gpt2, llama-3.1-8b, all, or any model.")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option(help="With --workload: ideal for all chips; by default what each file allows.")
     ] = None,
     services: Annotated[bool, typer.Option("--services", help="Decode on SRAM-only and near-memory machines.")] = False,
     rank: Annotated[str | None, typer.Option(help="performance, efficiency, or speed-up with --baseline.")] = None,
@@ -339,13 +377,21 @@ def survey(
     _check_suffix("plot", plot, panels.SUFFIXES)
     volts = (_quantity("source_voltage", source_voltage, "V"), _quantity("target_voltage", target_voltage, "V"))
     voltages = None if volts == (None, None) else volts
+    of_table = {"--fpga-rule": fpga_rule, "--rank": rank, "--baseline": baseline, "--only": only, "--table": table}
     if services:
+        others = {"--workload": workload, "--level": level, "--with": designs, "--plot": plot, "--source-voltage": source_voltage}
+        others |= {
+            "--target-voltage": target_voltage,
+            "--node": node if node != "16" else None,
+            "--rule": rule if rule != "nominal" else None,
+        }
+        _refuse("--services", of_table | others, "it takes --json alone")
         found = decode_services()
         _answer(as_json, lambda: survey_records.services_record(found), lambda: survey_tables.services_table(found))
         return
     if workload is not None:
-        _say("putting the model on every chip: some seconds")
-        rows = compare_chips(workload, node, rule=rule, voltages=voltages, designs=designs or ())
+        _refuse("--workload", of_table, "leave it out, or leave out --workload for the table of published accelerators")
+        rows = compare_chips(workload, node, rule=rule, voltages=voltages, level=level, designs=designs or ())
         text = survey_rule(node, rule, voltages).text
         if plot is not None:
             survey_scatter.write_scatter(survey_plots.comparison_picture(text, rows), plot)
@@ -353,6 +399,7 @@ def survey(
             as_json, lambda: survey_records.comparison_record(text, rows), lambda: survey_tables.comparison_tables(text, rows), plot
         )
         return
+    _refuse("the table of published accelerators", {"--level": level}, "give --workload too")
     whole = survey_accelerators(
         node,
         rule=rule,
@@ -395,6 +442,7 @@ def levers(
     batch: Annotated[int | None, typer.Option(help="Sequences.")] = None,
     prompt: Annotated[int | None, typer.Option(help="New tokens of a prompt.")] = None,
     context: Annotated[int | None, typer.Option(help="Tokens attended to in decode.")] = None,
+    level: Annotated[str | None, typer.Option(help="ideal or mapped; by default as analyze.")] = None,
     residency: Annotated[str, typer.Option(help="Where operands start: cold (main memory) or warm (last-level cache).")] = "cold",
     precision: PrecisionName = None,
     plot: Annotated[Path | None, typer.Option(help="Write the tornado: FILE.html, .png or .svg.")] = None,
@@ -407,7 +455,7 @@ def levers(
     _check_choice("residency", residency, ("cold", "warm"))
     _check_suffix("plot", plot, panels.SUFFIXES)
     scenario: dict[str, Any] = {"batch": batch, "prompt": prompt, "context": context}
-    found = pull(model, chip, phase=phase, precision=precision, residency=residency, **scenario)
+    found = pull(model, chip, phase=phase, precision=precision, level=level, residency=residency, **scenario)
     if plot is not None:
         survey_plots.write_tornado(found, plot)
     _answer(as_json, lambda: survey_records.levers_record(found), lambda: survey_tables.levers_tables(found), plot)
@@ -492,16 +540,20 @@ def sensitivity(
     step: Annotated[
         float | None, typer.Option(help="Relative change to either side; default 1e-4 at ideal, 0.1 at mapped.")
     ] = None,
+    price: PriceText = None,
     plot: Annotated[Path | None, typer.Option(help="Write the bars: FILE.html, .png or .svg.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say by how many per cent time and energy change with one per cent more of each hardware quantity."""
+    """Say by how many per cent time, energy and cost change with one per cent more of each quantity, and what to buy next."""
+    from ridgeline.api.money import read_pricing
     from ridgeline.api.sensitivity import sensitivity as vary
     from ridgeline.report import explore_plots, explore_records, explore_tables, panels
 
     _check_suffix("plot", plot, panels.SUFFIXES)
     scenario: dict[str, Any] = {"batch": batch, "prompt": prompt, "context": context, "output": output}
-    found = vary(model, chip, count=count, plan=plan, phase=phase, precision=precision, level=level, step=step, **scenario)
+    kind, terms = read_pricing(price)
+    scenario |= {"step": step, "terms": terms, "prices": kind}
+    found = vary(model, chip, count=count, plan=plan, phase=phase, precision=precision, level=level, **scenario)
     if plot is not None:
         panels.write_panels(explore_plots.sensitivity_picture(found), plot)
     _answer(as_json, lambda: explore_records.sensitivity_record(found), lambda: explore_tables.sensitivity_tables(found), plot)
@@ -570,25 +622,64 @@ def plan(
     count: Annotated[int, typer.Option(help="Chips.")],
     prompt: Annotated[int, typer.Option(help="Tokens of a request's prompt.")] = 1024,
     output: Annotated[int, typer.Option(help="Tokens that it asks for.")] = 256,
-    batch: Annotated[int | None, typer.Option(help="Sequences at once; default: the best power of two.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences at once; default: the best that is found.")] = None,
     ttft: Annotated[str | None, typer.Option(help="Target: first token after at most, as in `500 ms`.")] = None,
     tpot: Annotated[str | None, typer.Option(help="Target: each further token after at most, as in `50 ms`.")] = None,
-    aim: Annotated[str, typer.Option(help="Best first by throughput, tpot or ttft.")] = "throughput",
+    throughput: Annotated[float | None, typer.Option(help="Target: output tokens a second of all chips, at least.")] = None,
+    power: Annotated[str | None, typer.Option(help="Target: power of all chips at most, as in `5 kW`.")] = None,
+    dollars: Annotated[float | None, typer.Option(help="Target: dollars a million output tokens at most.")] = None,
+    aim: Annotated[str, typer.Option(help="Best first by throughput, tpot, ttft, power or price.")] = "throughput",
+    mode: Annotated[str, typer.Option(help="aggregated: all chips do both; disaggregated: two pools; or all.")] = "all",
+    chunks: Annotated[str, typer.Option(help="Tokens of a prompt that a step takes; 0: all, in a step alone.")] = "0,512,2048",
+    drafts: Annotated[str | None, typer.Option(help="Drafted tokens a step to try beside none, as in 2,4.")] = None,
+    acceptance: Annotated[float | None, typer.Option(help="Probability that a drafted token is accepted.")] = None,
+    draft_share: Annotated[float, typer.Option(help="Share of a step that drafting a token takes.")] = 0.0,
+    load: Annotated[float, typer.Option(help="Play requests at this share of the best plan's throughput; 0: do not.")] = 0.7,
     precision: Annotated[list[str] | None, typer.Option("--precision", help="May be repeated; default: as published.")] = None,
     level: Annotated[str, typer.Option(help="ideal or mapped.")] = "ideal",
     context_parallel: Annotated[bool, typer.Option("--context-parallel", help="Cut contexts over chips as well.")] = False,
+    overlap: Annotated[float, typer.Option(help="Share of the communication that runs beside work.")] = 0.0,
+    samples: Annotated[str | None, typer.Option(help=f"Test-time compute instead of plans: chains a query. {Range}")] = None,
+    chain: Annotated[str | None, typer.Option(help=f"Tokens of a chain of thought. {Range}")] = None,
+    queries: Annotated[str, typer.Option(help=f"Queries at once, with --samples or --chain. {Range}")] = "1",
+    quality: Annotated[Path | None, typer.Option(help="Your accuracies: a CSV of accuracy by tokens, samples or both.")] = None,
+    method: Annotated[str, typer.Option(help="How samples are made: independent, beam or tree.")] = "independent",
+    branching: Annotated[int, typer.Option(help="Ways in which a chain of a beam or tree goes on.")] = 4,
+    segment: Annotated[int, typer.Option(help="Tokens between two branchings.")] = 128,
+    price: PriceText = None,
     plot: Annotated[Path | None, typer.Option(help="Write the plans: FILE.html, .png or .svg.")] = None,
     as_json: Json = False,
 ) -> None:
     """Cost every way to spread MODEL over so many chips, and rank those that meet the targets."""
+    from ridgeline.api.money import read_pricing
     from ridgeline.api.plan import AIMS, plan_chips
+    from ridgeline.api.plan_service import serve_plan
     from ridgeline.report import explore_plots, explore_records, explore_tables, panels
 
     _check_choice("aim", aim, AIMS)
+    _check_choice("mode", mode, ("all", "aggregated", "disaggregated"))
     _check_choice("level", level, ("ideal", "mapped"))
     _check_suffix("plot", plot, panels.SUFFIXES)
-    request: dict[str, Any] = {"prompt": prompt, "output": output, "batch": batch, "aim": aim}
-    request |= {"ttft": _quantity("ttft", ttft, "s"), "tpot": _quantity("tpot", tpot, "s")}
+    if samples is not None or chain is not None or quality is not None:
+        of_plans = {"--output": output != 256, "--batch": batch is not None, "--ttft": ttft, "--tpot": tpot, "--power": power}
+        of_plans |= {"--throughput": throughput is not None, "--dollars": dollars is not None, "--aim": aim != "throughput"}
+        of_plans |= {"--mode": mode != "all", "--chunks": chunks != "0,512,2048", "--drafts": drafts, "--load": load != 0.7}
+        of_plans |= {"--acceptance": acceptance is not None, "--draft-share": draft_share, "--overlap": overlap}
+        of_plans |= {"--context-parallel": context_parallel}
+        _refuse("--samples, --chain and --quality", of_plans, "leave it out, or leave those out to rank plans")
+        search = {"method": method, "branching": branching, "segment": segment}
+        grid = {"samples": samples, "chain": chain, "queries": queries}
+        machine = {"count": count, "prompt": prompt, "precision": precision, "level": level}
+        _scale_compute(model, chip, search, grid, machine, quality=quality, price=price, plot=plot, as_json=as_json)
+        return
+    of_chains = {"--queries": queries != "1", "--method": method != "independent", "--branching": branching != 4}
+    _refuse("plans", of_chains | {"--segment": segment != 128}, "give --samples, --chain or --quality too")
+    request: dict[str, Any] = {"prompt": prompt, "output": output, "batch": batch, "aim": aim, "throughput": throughput}
+    request |= {"ttft": _quantity("ttft", ttft, "s"), "tpot": _quantity("tpot", tpot, "s"), "price": dollars}
+    request |= {"power": _quantity("power", power, "W"), "acceptance": acceptance, "draft_share": draft_share}
+    request |= {"chunks": _whole_numbers("chunks", chunks), "drafts": _whole_numbers("drafts", drafts)}
+    request |= {"modes": None if mode == "all" else (mode,), "overlap": overlap}
+    kind, terms = read_pricing(price)
     with _progress("planning", worth=200) as progress:
         found = plan_chips(
             model,
@@ -597,12 +688,82 @@ def plan(
             precision=precision,
             level=level,
             context_parallel=context_parallel,
+            prices=kind,
+            terms=terms,
+            workers=os.cpu_count() or 1,
             progress=progress,
             **request,
         )
     if plot is not None:
         panels.write_panels(explore_plots.plans_picture(found), plot)
-    _answer(as_json, lambda: explore_records.planned_record(found), lambda: explore_tables.planned_tables(found), plot)
+    served = serve_plan(found, load=load) if load else None
+    _answer(
+        as_json, lambda: explore_records.planned_record(found, served), lambda: explore_tables.planned_tables(found, served), plot
+    )
+
+
+def _scale_compute(
+    model: str,
+    chip: str,
+    search: dict[str, Any],
+    grid: dict[str, str | None],
+    machine: dict[str, Any],
+    *,
+    quality: Path | None,
+    price: list[str] | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Print what longer chains and more samples cost: `plan` with --samples, --chain or --quality."""
+    from ridgeline.api.money import read_pricing
+    from ridgeline.api.test_time import METHODS, scale_compute
+    from ridgeline.report import panels
+    from ridgeline.report import test_time as report
+    from ridgeline.search.test_time import Search
+
+    _check_choice("method", search["method"], METHODS)
+    formats: list[str] = machine.pop("precision") or []
+    if len(formats) > 1:
+        raise InputError(f"--precision {', '.join(formats)}: test-time compute takes one")
+    kind, terms = read_pricing(price)
+    asked = {name: _values(name, text) for name, text in grid.items()}
+    asked |= {"precision": formats[0] if formats else None, "terms": terms, "prices": kind}
+    found = scale_compute(model, chip, **asked, **machine, quality=quality, search=Search(**search))
+    if plot is not None:
+        panels.write_panels(report.scaling_picture(found), plot)
+    _answer(as_json, lambda: report.scaling_record(found), lambda: report.scaling_tables(found), plot)
+
+
+@app.command()
+def cost(
+    machine: ChipOrSystem,
+    count: ChipCount = None,
+    model: Annotated[str | None, typer.Option(help="Also price tokens of this model.")] = None,
+    prompt: Annotated[int, typer.Option(help="Tokens of a request's prompt.")] = 1024,
+    output: Annotated[int, typer.Option(help="Tokens that it asks for.")] = 256,
+    batch: Annotated[int, typer.Option(help="Sequences that decode at once.")] = 64,
+    plan: PlanText = None,
+    precision: PrecisionName = None,
+    level: LevelName = None,
+    price: PriceText = None,
+    silicon: Annotated[
+        list[str] | None,
+        typer.Option(help="In place of the catalogue's: wafer=17000USD, defects=0.1/cm2, yield_model=murphy …; may be repeated."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the parts: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what CHIP or SYSTEM costs an hour, what a model's tokens cost on it, and what its silicon costs to make."""
+    from ridgeline.api.machine_cost import machine_cost
+    from ridgeline.report import money as money_report
+    from ridgeline.report import panels
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    request: dict[str, Any] = {"prompt": prompt, "output": output, "batch": batch, "precision": precision, "level": level}
+    found = machine_cost(machine, count=count, plan=plan, price=price, silicon=silicon, model=model, **request)
+    if plot is not None:
+        panels.write_panels(money_report.cost_picture(*found), plot)
+    _answer(as_json, lambda: money_report.cost_record(*found), lambda: money_report.cost_tables(*found), plot)
 
 
 @app.command()
@@ -639,6 +800,42 @@ def show(
 
 
 @app.command()
+def compare(
+    chips: Annotated[list[str], typer.Argument(metavar="CHIP|SYSTEM…", help="Two or more names or files; 4xNAME is four.")],
+    model: Annotated[str, typer.Option(help="A catalogue name, a .toml file, or a Hugging Face config.json.")],
+    phase: Annotated[str | None, typer.Option(help="encode, prefill, decode or generate.")] = None,
+    batch: Annotated[float | None, typer.Option(help="Sequences.")] = None,
+    prompt: Annotated[float | None, typer.Option(help="New tokens of a prompt.")] = None,
+    context: Annotated[float | None, typer.Option(help="Tokens attended to in decode; tokens cached before in prefill.")] = None,
+    output: Annotated[float | None, typer.Option(help="Tokens to generate.")] = None,
+    precision: PrecisionName = None,
+    count: Annotated[int | None, typer.Option(help="Chips of each; of a chip's name, in the smallest system with enough.")] = None,
+    plan: Annotated[str | None, typer.Option(help="How they are used, as in tp=8,pp=2.")] = None,
+    level: Annotated[str | None, typer.Option(help="ideal, or mapped where the chips have it (default).")] = None,
+    stack: Annotated[str | None, typer.Option(help="Whose kernels and host they run; default: serving.")] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="Rank by joules a token instead of time.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write bars with their intervals: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Set chips or systems side by side for a workload, and say how sure their order is."""
+    from ridgeline import api
+    from ridgeline.report import compare_tables, panels
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    asked = {"phase": phase, "batch": batch, "prompt": prompt, "context": context, "output": output, "precision": precision}
+    asked |= {"count": count, "plan": plan, "level": level}
+    found = api.compare(chips, model, stack=stack, **asked)
+    if plot is not None:
+        panels.write_panels(compare_tables.comparison_picture(found), plot)
+    _answer(
+        as_json,
+        lambda: compare_tables.comparison_record(found, energy=energy),
+        lambda: compare_tables.comparison_table(found, energy=energy),
+        plot,
+    )
+
+
+@app.command()
 def validate(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE.csv…", help="Measurements, one a row, in the schema of docs/validation.md.")
@@ -665,6 +862,31 @@ def validate(
         _say(f"wrote {rows}")
 
 
+@app.command()
+def measure(
+    out: Annotated[Path | None, typer.Option(help="Write the chip file: FILE.toml, which must not be there yet.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="Write what was timed, in the schema of docs/validation.md: FILE.csv.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    models: Annotated[bool, typer.Option("--models", help="Also run GPT-2 and BERT Base with random weights.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer shapes, each for a shorter time.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write bandwidths and predictions: FILE.html, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Time kernels on this machine, make a chip file of half of them, and judge it by the other half."""
+    from ridgeline.api.measure import measure as time_kernels
+    from ridgeline.report import measure_progress, measure_tables, panels
+
+    _check_suffix("plot", plot, panels.SUFFIXES)
+    with measure_progress.works_bar() as progress:
+        found = time_kernels(out=out, rows=rows, device=device, models=models, quick=quick, progress=progress)
+    if plot is not None:
+        panels.write_panels(measure_tables.measure_picture(found), plot)
+    _answer(as_json, lambda: measure_tables.measure_record(found), lambda: measure_tables.measure_tables(found), plot)
+    for path in (out, rows):
+        if path is not None:
+            _say(f"wrote {path}")
+
+
 # ---- reading and printing ---------------------------------------------------------------------------------------------------
 
 
@@ -676,6 +898,28 @@ def _values(name: str, text: str | None) -> Any:
 
     values = parse_range(text, name)
     return values if len(values) > 1 or ":" in text or "," in text else values[0]
+
+
+def _whole_numbers(name: str, text: str | None) -> tuple[int, ...] | None:
+    """Return an option's list of whole numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError:
+        raise InputError(f"--{name} {text}: whole numbers with commas between them are wanted, as in 0,512") from None
+
+
+def _software_and_limit(chip: str, stack: str | None, power_limit: str | None, level: str | None) -> Any:
+    """Return a chip's name, or the chip with another stack and a power limit, which the level ideal knows nothing of."""
+    from ridgeline import api
+
+    for name, text, what in (("stack", stack, "runs no kernels"), ("power-limit", power_limit, "has no clock")):
+        if text is not None and level == "ideal":
+            raise InputError(f"--{name} {text}: the level ideal {what}: leave it out, or choose --level mapped")
+    machine = chip if stack is None else api.with_stack(chip, stack)
+    watts = _quantity("power_limit", power_limit, "W")
+    return machine if watts is None else api.with_power_limit(machine, watts)
 
 
 def _quantity(name: str, text: str | None, unit: str) -> float | None:
@@ -767,6 +1011,18 @@ def _command() -> str:
     return f"{sys.argv[1]} " if len(sys.argv) > 1 and sys.argv[1] in known else ""
 
 
+_NUMBERS = {"int_parsing": "one whole number", "int_from_float": "one whole number", "float_parsing": "one number"}
+
+
+def _usage(error: Any) -> str:
+    """Return what is wrong with an option; where a number is wanted, in words of our own."""
+    option = max(getattr(getattr(error, "param", None), "opts", ()), key=len, default="")
+    for fault in getattr(error.__cause__, "errors", list[Any])():
+        if fault["type"] in _NUMBERS:
+            return f"{option} {fault['input']}: {_NUMBERS[fault['type']]} is wanted here"
+    return str(error.format_message()).rstrip(".")
+
+
 def main() -> None:
     """Run the command; every error that a user can mend is one sentence."""
     try:
@@ -775,7 +1031,7 @@ def main() -> None:
         _say(f"ridgeline: {error}")
         sys.exit(error.exit_code)
     except _USAGE_ERROR as error:
-        sentence = error.format_message().rstrip(".")
+        sentence = _usage(error)
         if sentence:  # without any argument the help has been printed, and nothing is left to say
             _say(f"ridgeline: {sentence}: `ridgeline {_command()}--help` shows what is accepted")
         sys.exit(2)

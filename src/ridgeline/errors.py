@@ -19,12 +19,14 @@ class UnitError(InputError, ValueError):
 
 
 class UnknownNameError(InputError):
-    """A name that the catalogue does not hold."""
+    """A name that the catalogue does not hold; `kind` is one such as `chip`, or several with `or` between them."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-        remedy = f"the nearest are {', '.join(near)}" if near else f"`ridgeline show {kind}` lists the {len(known)} known"
+        kinds = kind.split(" or ")
+        listing = f"{' and '.join(f'`ridgeline show {one}`' for one in kinds)} {'lists' if len(kinds) == 1 else 'list'}"
+        remedy = f"the nearest are {', '.join(near)}" if near else f"{listing} the {len(known)} known"
         super().__init__(f"unknown {kind} {name!r}: {remedy}; a file's path is accepted too")
 
 

@@ -1,16 +1,16 @@
 """What bounds a model on a chip, for one scenario or for all combinations of several values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ridgeline.api.names import load_chip, load_model, load_precision
-from ridgeline.api.plans import Spread, find_system, fitting_plan, resolve
+from ridgeline.api.plans import Spread, find_system, fitting_plan, is_auto, resolve
 from ridgeline.api.scenarios import make_scenario, scenario_notes
 from ridgeline.api.simulation import simulated_estimate
-from ridgeline.catalogue.families import stack_named
+from ridgeline.catalogue.families import stack_for
 from ridgeline.costs.components import is_modelled
 from ridgeline.costs.ideal import Residency
 from ridgeline.costs.rates import compute_rate
@@ -22,6 +22,8 @@ from ridgeline.mapping.many_core_step import is_many_core
 from ridgeline.parallel import estimate_plan
 from ridgeline.quantities import show
 from ridgeline.results import Capacity, Estimate
+from ridgeline.search.plan import fastest
+from ridgeline.search.plan_steps import Setting
 from ridgeline.search.space import Grid
 from ridgeline.search.sweep import place
 from ridgeline.specs.base import Source
@@ -88,7 +90,8 @@ def analyze(
 ) -> Analysis:
     """Say what bounds a model on a chip, by how much, for one scenario or for all combinations of several values.
 
-    `chip` may be a system; `plan` says how its chips are used, as in `tp=8,pp=2`, and `count` how many they are.
+    `chip` may be a system; `plan` says how its chips are used, as in `tp=8,pp=2`, and `count` how many they are; the plan `auto` is
+    that of `count` chips under which the scenario takes the least time.
     `fusion` says which kernels the level `mapped` may join: `best` by cost, `none`, or `all` that can be.
     What chips with many cores run at that level is a software stack: one that serves models, or another (`with_stack`).
     `scenario` takes the fields of `Scenario`: batch, prompt, context, output, samples, verified, acceptance, latent …; a list or
@@ -102,10 +105,13 @@ def analyze(
     'memory.hbm'
     """
     spec = load_model(model)
-    machine, spread = resolve(chip, count, plan)
+    machine, spread = resolve(chip, count, _over_all(count) if is_auto(plan) else plan)
     formats, changed = _formats(precision, spec, machine)
     asked, axes = make_scenario(spec, phase, scenario)
     level = _training_level(level) if asked.phase == "train" else _level(machine, level, residency)
+    if is_auto(plan) and spread is not None:
+        setting = Setting(system=replace(spread.system, chip=machine), model=spec, precision=formats, level=level)
+        spread = _fastest(setting, asked, spread, residency, fusion, list(axes))
     _check_fusion(machine, level, fusion)
     if not axes:
         found = _estimate(machine, spec, asked, formats, level, residency, fusion, spread)
@@ -127,17 +133,39 @@ def analyze(
     return analysis
 
 
+def _over_all(count: int | None) -> Plan:
+    if count is None:
+        raise InputError("plan 'auto': say how many chips it is for, as in --count 8")
+    return Plan(tensor=count)
+
+
+def _fastest(
+    setting: Setting, scenario: Scenario, spread: Spread, residency: Residency, fusion: Fusion, axes: Sequence[str]
+) -> Spread:
+    """Return the plan under which the scenario takes the least time."""
+    if axes:
+        raise InputError(f"plan 'auto' is of one scenario: give one value of {', '.join(axes)}, or a plan")
+    chips = int(spread.plan.chips)
+    found = fastest(setting, scenario, chips, residency=residency, fusion=fusion)
+    if found.plan is None:
+        raise InfeasibleError(
+            f"no plan of {chips} chips of {spread.system.name} holds {setting.model.name}: {found.tried} were tried"
+        )
+    note = f"plan {found.plan.text} takes the least time of {found.fitting} that fit, of {found.tried}"
+    return Spread(system=spread.system, plan=found.plan, notes=(note,))
+
+
 def with_stack(machine: Chip | System | str, stack: str) -> Chip | System:
     """Return a chip, or a system, with another software stack of the catalogue: that of its kernels at the level `mapped`.
 
     >>> with_stack("h100-sxm", "pytorch-eager").stack.graph
     False
     """
-    named, system = stack_named(stack), find_system(machine)
+    system = find_system(machine)
     chip = load_chip(machine) if system is None else system.chip  # pyright: ignore[reportArgumentType]
     if not is_many_core(chip):
         raise InputError(f"stack {stack!r}: it is of kernels on many cores, and {chip.name} has no constants of such a family")
-    chip = replace(chip, stack=named)
+    chip = replace(chip, stack=stack_for(stack, chip.name, chip.vendor, chip.family))
     return chip if system is None else replace(system, chip=chip)
 
 
@@ -253,7 +281,7 @@ def _index(bound: Any, resources: tuple[str, ...]) -> Any:
     return float(resources.index(bound)) if isinstance(bound, str) else bound
 
 
-_KEPT = ("notes", "ridge", "sources", "operations", "interval", "level", "resources")
+_KEPT = ("notes", "ridge", "sources", "operations", "coverage", "level", "resources")
 
 
 def _spread(value: Any, shape: tuple[int, ...]) -> Any:

@@ -9,26 +9,45 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ridgeline.api.names import load_chip, load_model, load_precision
+from ridgeline.api.money import priced, rate_of
+from ridgeline.api.names import load_chip, load_model, load_precision, load_system
 from ridgeline.api.scenarios import make_scenario
 from ridgeline.errors import InfeasibleError, InputError, nearest
+from ridgeline.parallel import plan_capacity
 from ridgeline.quantities import parse
 from ridgeline.search import shards
-from ridgeline.search.explore import METRICS, Constraint, Group, Space, Work, columns
+from ridgeline.search.explore import DESIGN, METRICS, Constraint, Group, Space, Tariff, Work, columns
 from ridgeline.search.formula import Formula, in_order
+from ridgeline.search.held import Held
 from ridgeline.search.pareto import Sense
 from ridgeline.search.shards import PARETO, Cut, Summary
 from ridgeline.search.space import parse_range
 from ridgeline.specs.base import quantities, units_of
 from ridgeline.specs.chip import Chip
+from ridgeline.specs.plan import Plan
 from ridgeline.specs.scenario import Scenario
+from ridgeline.specs.system import System
 
 _BLOCK, _RUN = 131_072, 8
-_TABLES = ("name", "chip", "scenario", "workload", "derived", "objectives", "constraints", "level", "residency", "sample", "keep")
+_TABLES = (
+    "name",
+    "chip",
+    "system",
+    "hold",
+    "scenario",
+    "workload",
+    "derived",
+    "objectives",
+    "constraints",
+    "level",
+    "residency",
+    "sample",
+    "keep",
+)
 _NUMBERS = ("batch", "prompt", "context", "output", "samples", "verified", "acceptance", "source_tokens", "data_ranks")
 
 
@@ -68,7 +87,7 @@ def explore(
     """
     asked = space if isinstance(space, Space) else read_space(space)
     folder = Path(out)
-    cut = shards.prepare(folder, asked, Cut(block or (_BLOCK if asked.level == "ideal" else _BLOCK // 32), _RUN))
+    cut = shards.prepare(folder, asked, Cut(block or _block(asked), _RUN))
     left, there = shards.missing(folder, asked, cut)
     start, found = time.perf_counter(), [there]
     done = there.points
@@ -94,6 +113,11 @@ def explore(
     )
 
 
+def _block(space: Space) -> int:
+    """Return points of a block: fewer where candidates or the breakdown of a plan stand beside them."""
+    return _BLOCK if space.level == "ideal" and all(one.system is None for one in space.groups) else _BLOCK // 32
+
+
 def _run(
     folder: Path, space: Space, cut: Cut, left: Sequence[int], workers: int, engine: str, address: str | None
 ) -> Iterator[Summary]:
@@ -116,6 +140,15 @@ def _nothing_left(space: Space, counts: Summary) -> str:
     return f"none of the {counts.points:g} points of {space.name} meets all constraints: {said}"
 
 
+class Volumes(NamedTuple):
+    """Share of the objectives' box that each search's front dominates; None for gradients where the space or JAX has none."""
+
+    seed: int
+    nsga2: float
+    random: float
+    gradient: float | None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Optimised:
     """What a search of a space has found: the front of all points tried, and each seed's share of the box beside chance."""
@@ -124,28 +157,38 @@ class Optimised:
     budget: int
     tried: int
     pareto: tuple[Mapping[str, Any], ...]
-    hypervolumes: tuple[tuple[int, float, float], ...]  # seed, of NSGA-II, of random search
+    hypervolumes: tuple[Volumes, ...]  # one for each seed
     seconds: float
 
 
 def optimise(space: Space | str | Path, *, budget: int = 20_000, seeds: int = 3, population: int = 200) -> Optimised:
-    """Search a space by NSGA-II, and beside it by chance with as many points, once for each seed from 0.
+    """Search a space by NSGA-II, by gradients where there are some, and by chance, with as many points each, once for each seed.
 
-    For spaces too large for `explore`, whose front is exact; this one is only as good as the search. Raises `InfeasibleError`
-    where no point that was tried meets all constraints.
+    For spaces too large for `explore`, whose front is exact; this one is only as good as the search. Gradients are of spaces at
+    `ideal`, through JAX. Raises `InfeasibleError` where no point that was tried meets all constraints.
     """
+    from ridgeline.search.gradient import can_descend, descend
     from ridgeline.search.optimise import evolve, hypervolumes, joined, random_search
 
     asked = space if isinstance(space, Space) else read_space(space)
     if budget < 1 or seeds < 1 or population < 2:
         raise InputError(f"budget {budget}, seeds {seeds}, population {population}: 1 or more are wanted, a population of 2")
-    start = time.perf_counter()
-    pairs = [(evolve(asked, budget, seed, population), random_search(asked, budget, seed)) for seed in range(seeds)]
-    every = joined([one for pair in pairs for one in pair])
+    start, slopes = time.perf_counter(), can_descend(asked)
+    compiled: dict[int, Any] = {}
+    runs: list[list[Any]] = []
+    for seed in range(seeds):
+        tried = [evolve(asked, budget, seed, population), random_search(asked, budget, seed)]
+        runs.append([*tried, descend(asked, budget, seed, compiled)] if slopes else tried)
+    every = joined([one for run in runs for one in run])
     on = np.flatnonzero(every.front(asked))
     if not len(on):
         raise InfeasibleError(f"none of the {len(every.point):,} points of {asked.name} that were tried meets all constraints")
-    volumes = hypervolumes(asked, [one for pair in pairs for one in pair])
+    shares = hypervolumes(asked, [one for run in runs for one in run])
+    each = len(runs[0])
+    volumes: list[Volumes] = []
+    for seed in range(seeds):
+        evolved, drawn, *sloped = shares[seed * each : (seed + 1) * each]
+        volumes.append(Volumes(seed, evolved, drawn, sloped[0] if sloped else None))
     rows = [
         {
             "point": int(every.point[index]),
@@ -159,7 +202,7 @@ def optimise(space: Space | str | Path, *, budget: int = 20_000, seeds: int = 3,
         budget=budget,
         tried=len(np.unique(every.point)),
         pareto=tuple(rows),
-        hypervolumes=tuple((seed, volumes[2 * seed], volumes[2 * seed + 1]) for seed in range(seeds)),
+        hypervolumes=tuple(volumes),
         seconds=time.perf_counter() - start,
     )
 
@@ -210,7 +253,7 @@ def read_space(file: str | Path) -> Space:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     for key in raw:
         if key not in _TABLES:
             raise InputError(f"{path}: unknown key `{key}`: {nearest(key, _TABLES)}")
@@ -223,28 +266,79 @@ def read_space(file: str | Path) -> Space:
 def space_of(raw: Mapping[str, Any], name: str = "space") -> Space:
     """Return the space that a file's tables describe."""
     chip_table, scenario_table = dict(_table(raw, "chip")), dict(_table(raw, "scenario"))
-    bases = _listed(chip_table.pop("base", None), "chip.base")
-    chips = [load_chip(str(one)) for one in bases]
+    machines, of_network = _machines(dict(_table(raw, "system")), chip_table)
+    chips = [one.chip for one in machines]
     of_chip = _read_chip(chip_table, chips)
     shared = _read_scenario(scenario_table)
     works = raw.get("workload") or [{}]
     if not isinstance(works, list) or not all(isinstance(one, dict) for one in works):
         raise InputError("`workload`: write [[workload]] above each of its tables")
-    groups = tuple(_groups(chips, of_chip.choices, shared, scenario_table, works))
-    axes = {**of_chip.axes, **shared.axes}
+    groups = tuple(_groups(machines, of_chip.choices, shared, scenario_table, works))
+    axes = {**of_chip.axes, **of_network, **shared.axes}
     formulas = {**of_chip.formulas, **_derived(_table(raw, "derived"))}
-    order = in_order(formulas, [*axes, *_common_quantities(groups)])
+    order = in_order(formulas, [*axes, *_common_quantities(groups), *DESIGN])
+    held = tuple(_held(_table(raw, "hold"), groups, [*axes, *formulas], [*formulas, *DESIGN]))
     space = Space(
         name=name,
         groups=groups,
         axes=axes,
         formulas={one: formulas[one] for one in order},
+        held=held,
         level=_choice(raw, "level", ("ideal", "mapped"), "ideal"),
         residency=_choice(raw, "residency", ("cold", "warm"), "cold"),
         sample=int(_plain_number(raw.get("sample", 1000), "sample")),
         keep_all=_choice(raw, "keep", ("front", "all"), "front") == "all",
     )
     return _with_aims(space, raw)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Machine:
+    """A chip, alone or in a system under a plan."""
+
+    chip: Chip
+    system: System | None = None
+    plan: Plan | None = None
+
+
+def _machines(table: dict[str, Any], chip_table: dict[str, Any]) -> tuple[list[_Machine], dict[str, tuple[float, ...]]]:
+    """Return the base chips, or the systems under their plans, and the axes of the network; both tables lose what was read."""
+    if not table:
+        return [_Machine(chip=load_chip(str(one))) for one in _listed(chip_table.pop("base", None), "chip.base")], {}
+    systems = [load_system(str(one)) for one in _listed(table.pop("base", None), "system.base")]
+    plans = [Plan.parse(str(one)) for one in _listed(table.pop("plan", None), "system.plan")]
+    if "base" in chip_table:
+        raise InputError("`chip.base` and `system.base`: a system has its chip: leave one of them out")
+    shared = [quantities(one).keys() for one in systems]
+    known = [path for path in quantities(systems[0]) if not path.startswith("chip.") and all(path in one for one in shared)]
+    axes: dict[str, tuple[float, ...]] = {}
+    for path, value in _flat(table):
+        if path not in known:
+            raise InputError(f"`system.{path}`: {systems[0].name} has no such quantity: {nearest(path, [*known, 'base', 'plan'])}")
+        axes[path] = _values(f"system.{path}", value, unit_at(systems[0], path))
+    return [_Machine(chip=one.chip, system=one, plan=plan) for one in systems for plan in plans], axes
+
+
+def _held(table: Mapping[str, Any], groups: Sequence[Group], taken: Sequence[str], known: Sequence[str]) -> Iterator[Held]:
+    """Yield what keeps its value: `area = { at = "600 mm2", by = "cores.count" }`."""
+    of_chip = _common_quantities(groups)
+    for name, value in table.items():
+        if name not in known:
+            raise InputError(f"`hold.{name}`: what can be held is not known: {nearest(name, known)}")
+        if not isinstance(value, dict) or value.keys() != {"at", "by"}:
+            raise InputError(
+                f'`hold.{name}`: a value and the quantity that gives way are wanted: {{ at = "600 mm2", by = "cores.count" }}'
+            )
+        by = str(value["by"])
+        if by in taken:
+            raise InputError(f"`hold.{name}`: `{by}` varies already, as an axis or by a formula: name a quantity that is free")
+        if by not in of_chip:
+            raise InputError(f"`hold.{name}`: {groups[0].chip.name} has no `{by}`: {nearest(by, of_chip)}")
+        try:
+            found = _one(value["at"], METRICS.get(name, "1"))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"`hold.{name}`: {error}") from None
+        yield Held(name=name, value=found, by=by)
 
 
 def _table(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -371,23 +465,45 @@ def _one(value: Any, unit: str) -> float:
 
 
 def _groups(
-    chips: Sequence[Chip],
+    machines: Sequence[_Machine],
     choices: Mapping[str, tuple[Any, ...]],
     shared: _Read,
     scenario: Mapping[str, Any],
     works: Sequence[Mapping[str, Any]],
 ) -> Iterator[Group]:
-    """Yield every combination of structure: base chip, structural fields, precision."""
-    combinations: Iterable[Any] = product(chips, shared.choices.get("precision", (None,)), *choices.values())
-    for chip, precision, *picked in combinations:
+    """Yield every combination of structure: base chip, or system and plan; structural fields; precision."""
+    combinations: Iterable[Any] = product(machines, shared.choices.get("precision", (None,)), *choices.values())
+    for machine, precision, *picked in combinations:
         structure = dict(zip(choices, picked, strict=True))
-        placed = chip
+        chip = placed = machine.chip
         for path, value in structure.items():
             placed = _with_structure(placed, path.split("."), value)
         made = tuple(_work(index, table, scenario, shared, precision) for index, table in enumerate(works))
         said = made[0].precision.name if precision is None else str(precision)
         labels = {"chip": chip.name, "precision": said, **{path: str(value) for path, value in structure.items()}}
-        yield Group(labels=labels, chip=placed, works=made)
+        system = None if machine.system is None else replace(machine.system, chip=placed)
+        if system is not None and machine.plan is not None:
+            labels = {"system": system.name, "plan": machine.plan.text, **labels}
+            _check_plan(system, machine.plan, made, shared)
+        yield Group(labels=labels, chip=placed, works=made, system=system, plan=machine.plan, tariff=_tariff(machine))
+
+
+def _check_plan(system: System, plan: Plan, works: Sequence[Work], shared: _Read) -> None:
+    """Refuse a plan that cannot be for some value of the scenario's axes before anything is computed."""
+    for work in works:
+        for name, values in {name: values for name, values in shared.axes.items() if name not in work.fixed}.items():
+            plan_capacity(system, work.model, replace(work.scenario, **{name: np.asarray(values)}), work.precision, plan)
+        plan_capacity(system, work.model, work.scenario, work.precision, plan)
+
+
+def _tariff(machine: _Machine) -> Tariff | None:
+    """Return what a machine costs a second, where a price of it is known: bought before rented."""
+    bought: Chip | System = machine.system or machine.chip
+    if not priced(bought):
+        return None
+    rate = rate_of(bought, 1 if machine.plan is None else int(machine.plan.chips))
+    fixed = rate.fixed / rate.terms.utilisation + rate.overhead * rate.energy_price
+    return Tariff(fixed=fixed, energy=rate.energy_price, limit=rate.power)
 
 
 def _with_structure(spec: Any, path: Sequence[str], value: Any) -> Any:
@@ -428,7 +544,7 @@ def _derived(table: Mapping[str, Any]) -> dict[str, Formula]:
 
 
 def _common_quantities(groups: Sequence[Group]) -> list[str]:
-    sets = [quantities(one.chip).keys() for one in groups]
+    sets = [one.quantities.keys() for one in groups]
     return sorted(reduce(operator.and_, (set(one) for one in sets)))
 
 
@@ -438,7 +554,7 @@ _LIMIT = re.compile(r"^\s*(?P<name>.+?)\s*(?P<sign><=|>=|≤|≥)\s*(?P<limit>.+
 
 
 def _with_aims(space: Space, raw: Mapping[str, Any]) -> Space:
-    names = _column_units(space)
+    names = column_units(space)
     table = _table(raw, "objectives")
     for key in table:
         if key not in ("minimise", "maximise"):
@@ -459,9 +575,11 @@ def _with_aims(space: Space, raw: Mapping[str, Any]) -> Space:
     return found
 
 
-def _column_units(space: Space) -> dict[str, str]:
-    chip = space.groups[0].chip
-    found = {name: unit_at(chip, name) for name in _common_quantities(space.groups)}
+def column_units(space: Space) -> dict[str, str]:
+    """Return the unit of every column that a space can have, by name; 1 for counts and for what formulas make."""
+    first = space.groups[0]
+    of_chip = quantities(first.chip)
+    found = {name: unit_at(first.chip if name in of_chip else first.system, name) for name in _common_quantities(space.groups)}
     found |= dict.fromkeys(space.axes, "1") | dict.fromkeys(space.formulas, "1") | found
     works = space.groups[0].works
     return {**found, **METRICS, **({f"time.{work.name}": "s" for work in works} if len(works) > 1 else {})}

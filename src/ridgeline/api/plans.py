@@ -17,6 +17,8 @@ from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 from ridgeline.specs.system import NetworkTier, System
 
+_ALIKE = 0.5  # below it two names have nothing to do with one another
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Spread:
@@ -73,9 +75,14 @@ def fitting_plan(spread: Spread, model: Model | ConvolutionalModel, scenario: Sc
     return None
 
 
+def is_auto(plan: Plan | str | None) -> bool:
+    """Say whether the best plan is asked for."""
+    return isinstance(plan, str) and plan.strip().lower() == "auto"
+
+
 def _plan(plan: Plan | str | None, count: int | None) -> tuple[Plan | None, tuple[str, ...]]:
-    if isinstance(plan, str) and plan.strip().lower() == "auto":
-        raise InputError("plan 'auto': the search for a plan is not built yet, say one as in tp=8,pp=2")
+    if is_auto(plan):
+        raise InputError("plan 'auto' is of `analyze`: say a plan as in tp=8,pp=2, or find one with `plan`")
     asked = Plan.parse(plan) if isinstance(plan, str) else plan
     if asked is None:
         if count is None or count == 1:
@@ -104,7 +111,11 @@ def find_system(machine: Chip | System | str) -> System | None:
         try:
             return load_system(machine)
         except UnknownNameError:
-            if _likeness(machine, names("system")) > _likeness(machine, names("chip")):
+            chips, systems = names("chip"), names("system")
+            of_chips, of_systems = _likeness(machine, chips), _likeness(machine, systems)
+            if max(of_chips, of_systems) < _ALIKE:
+                raise UnknownNameError("chip or system", machine, [*chips, *systems]) from None
+            if of_systems > of_chips:
                 raise  # the nearest names are those of systems
             return None
     return None

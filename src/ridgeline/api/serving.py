@@ -11,10 +11,11 @@ import numpy as np
 from ridgeline.api.analysis import analyze
 from ridgeline.api.names import load_model, load_precision
 from ridgeline.api.plans import Spread, resolve
-from ridgeline.errors import InfeasibleError, InputError, nearest
+from ridgeline.errors import InputError, nearest
 from ridgeline.estimate import estimate
+from ridgeline.mapping.many_core_step import is_many_core
 from ridgeline.parallel import estimate_plan
-from ridgeline.quantities import Bytes, Count, Fraction, PerSecond, show
+from ridgeline.quantities import Count, Fraction, PerSecond
 from ridgeline.serving.arrivals import (
     Arrivals,
     Bursts,
@@ -26,8 +27,10 @@ from ridgeline.serving.arrivals import (
     draw_requests,
     parse_lengths,
 )
+from ridgeline.serving.charges import Charges, charge
 from ridgeline.serving.metrics import Metrics, Target, measure
 from ridgeline.serving.policy import Serving
+from ridgeline.serving.room import cache_bytes, cache_room
 from ridgeline.serving.simulator import Cache, Played, simulate
 from ridgeline.serving.speculation import Speculation, SpeculationGain, SpeculativeStepTime, speculation_gain
 from ridgeline.serving.surface import Estimator, Extent, StepTime, Surface, SurfaceError, check_model, windows_of
@@ -87,6 +90,8 @@ class Served:
     played: Played
     metrics: Metrics
     surface: Mapping[str, SurfaceError]  # error of the interpolation: decode, prefill, batch
+    charges: Charges  # what of the run was for prompts
+    spread: Spread | None = None  # the system and the plan of a replica, where it has several chips
     speculation: SpeculationGain | None = None
     drafting: Drafting | None = None
     sources: Mapping[str, Source] = field(default_factory=dict[str, Source])
@@ -100,6 +105,7 @@ def serve(
     precision: Precision | str | None = None,
     count: int | None = None,
     plan: Plan | str | None = None,
+    level: str | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -109,7 +115,8 @@ def serve(
     Options are the fields of `Traffic` (rate, trace, requests, prompt, output, seed …), `Serving` (policy, most_sequences,
     token_budget, replicas, routing …), `Target` (ttft, tpot) and `Drafting` (draft, draft_share, length, acceptance). A replica is
     one chip, `count` chips of a system under a `plan`, or what `estimator` stands for: a function from scenarios with arrays of
-    counts to an `Estimate`.
+    counts to an `Estimate`. Steps are those of `level`: `ideal`, or `mapped` on chips of many cores, where the chip's software
+    stack runs them (`with_stack`).
 
     Raises `InputError` for bad input, and `InfeasibleError` where weights or all requests do not fit.
 
@@ -126,9 +133,10 @@ def serve(
     traffic, serving, target, drafting = _sorted(options)
     random = _random(traffic.seed)
     asked = _requests(traffic, random)
-    run: Estimator = estimator or _machine(machine, spread, spec, formats)
+    level = _serving_level(machine, level)
+    run: Estimator = estimator or _machine(machine, spread, spec, formats, level)
     speculation = None if drafting is None else Speculation(length=drafting.length, acceptance=drafting.acceptance)
-    draft = None if drafting is None or drafting.draft is None else _draft(drafting.draft, machine, formats)
+    draft = None if drafting is None or drafting.draft is None else _draft(drafting.draft, machine, formats, level)
     held = _cache(run, spec, serving, speculation, draft)
     verified = 1 if speculation is None else speculation.verified
     extent = _extent(asked, serving, held, verified)
@@ -136,10 +144,12 @@ def serve(
     step_time, gain = _speculative(surface, drafting, speculation, draft, extent, run, asked)
     played = simulate(asked, step_time, serving, held, random=random, speculation=speculation, progress=progress)
     metrics = measure(played, target, has_energy=surface.has_energy)
+    context = float(min(np.mean(asked.prompt + asked.output / 2), extent.context))
+    charges = charge(played, step_time, context=context, longest=extent.chunk)
     errors = {"decode": surface.decode_error(), "prefill": surface.prefill_error(), "batch": surface.batch_error()}
     one = run(Scenario(phase="decode", batch=1.0, context=1.0))
     if estimator is None and spread is None:
-        one = analyze(spec, machine, phase="decode", precision=formats, level="ideal", batch=1, context=1).estimate
+        one = analyze(spec, machine, phase="decode", precision=formats, level=level, batch=1, context=1).estimate
     return Served(
         model=spec,
         chip=machine,
@@ -152,6 +162,8 @@ def serve(
         played=played,
         metrics=metrics,
         surface=errors,
+        charges=charges,
+        spread=spread,
         speculation=gain,
         drafting=drafting,
         sources=one.sources,
@@ -224,62 +236,39 @@ class _Draft:
     estimator: Estimator
 
 
-def _machine(chip: Chip, spread: Spread | None, model: Model, precision: Precision) -> Estimator:
+def _serving_level(chip: Chip, level: str | None) -> str:
+    """Return the level of the steps: `ideal` where none is asked for, so that latencies are bounds."""
+    known = ("ideal", "mapped") if is_many_core(chip) else ("ideal",)
+    if level is not None and level not in known:
+        raise InputError(f"level {level!r}: requests are served on {chip.name} at {' or '.join(known)}")
+    return level or "ideal"
+
+
+def _machine(chip: Chip, spread: Spread | None, model: Model, precision: Precision, level: str) -> Estimator:
     """Return what a step takes on a replica: a chip, or a system under a plan."""
     if spread is None:
-        return lambda scenario: estimate(chip, model, scenario, precision)
+        return lambda scenario: estimate(chip, model, scenario, precision, level=level)
     if spread.plan.data > 1:
         raise InputError(f"plan {spread.plan.text}: requests go to replicas of their own: say --replicas instead of dp")
-    return lambda scenario: estimate_plan(spread.system, model, scenario, precision, spread.plan)
+    return lambda scenario: estimate_plan(spread.system, model, scenario, precision, spread.plan, level=level)
 
 
-def _draft(draft: Model | str, chip: Chip, precision: Precision) -> _Draft:
+def _draft(draft: Model | str, chip: Chip, precision: Precision, level: str) -> _Draft:
     spec = load_model(draft)
     if not isinstance(spec, Model):
         raise InputError(f"{spec.name} cannot draft: a model that generates tokens is wanted")
     check_model(spec)
-    return _Draft(spec, lambda scenario: estimate(chip, spec, scenario, precision))
+    return _Draft(spec, lambda scenario: estimate(chip, spec, scenario, precision, level=level))
 
 
 def _cache(run: Estimator, model: Model, serving: Serving, speculation: Speculation | None, draft: _Draft | None) -> Cache:
-    """Return the tokens whose keys and values fit beside weights, activations of the largest step, and fixed states.
-
-    A layer with a window is either paged like the others, or has its whole window set aside for every sequence: whichever
-    leaves more tokens.
-    """
+    """Return the room for keys and values, those of a draft model beside them."""
     verified = 1 if speculation is None else speculation.verified
-    budget = float(serving.token_budget)
-    step = run(Scenario(phase="prefill", batch=1.0, prompt=budget)).capacity
-    decode = run(Scenario(phase="decode", batch=float(serving.most_sequences), context=float(verified), verified=verified)).capacity
-    if step is None or decode is None:
-        raise InputError(f"{model.name}: the machine does not say how much memory it has, and serving needs to know")
-    room = step.available - step.weights - max(step.activations, decode.activations)
-    each, grown, fixed, windowed = _cache_bytes(run)
-    if draft is not None:
-        held = draft.estimator(Scenario(phase="decode", batch=1.0, context=1.0)).capacity
-        more, more_grown, more_fixed, more_windowed = _cache_bytes(draft.estimator)
-        room -= held.weights if held is not None else 0.0
-        each, grown, fixed, windowed = each + more, grown + more_grown, fixed + more_fixed, windowed + more_windowed
-    sequences = serving.most_sequences
-    tokens = (room - sequences * fixed) / each if each > 0 else math.inf
-    if 0 < grown < each:
-        tokens = max(tokens, (room - sequences * windowed) / grown)
-    if each <= 0 or not tokens >= serving.page:
-        needed = step.weights + sequences * fixed
-        raise InfeasibleError(
-            f"{model.name} leaves no room for a KV cache: {show(needed, 'B')} of weights and states and "
-            f"{show(step.activations, 'B')} of activations, {show(step.available, 'B')} of {step.level}"
-        )
-    return Cache(tokens=math.floor(tokens), bytes_per_token=each)
-
-
-def _cache_bytes(run: Estimator) -> tuple[Bytes, Bytes, Bytes, Bytes]:
-    """Return cache bytes a token before and after all windows are full, and of a sequence: states; states and windows."""
-    contexts = np.array([1.0, 2.0, 2.0**30, 2.0**30 + 1.0])
-    held = run(Scenario(phase="decode", batch=1.0, context=contexts)).capacity
-    first, second, far, further = np.broadcast_to(held.kv if held is not None else 0.0, contexts.shape).tolist()
-    each, grown = second - first, further - far
-    return each, grown, first - each, far - grown * 2.0**30
+    if draft is None:
+        return cache_room(run, model.name, serving, verified=verified)
+    held = draft.estimator(Scenario(phase="decode", batch=1.0, context=1.0)).capacity
+    beside = held.weights if held is not None else 0.0
+    return cache_room(run, model.name, serving, verified=verified, beside=beside, more=cache_bytes(draft.estimator))
 
 
 def _extent(asked: Requests, serving: Serving, held: Cache, verified: int) -> Extent:

@@ -120,7 +120,7 @@ def simulated_estimate(
     placed = [_simulated(one, runs) for one in place_step(machine, plain, fusion)]
     rows = tuple(operation_estimate(one.operation, one.cost, one.time) for one in placed)
     held = capacity(model, scenario, precision, chip, plain)
-    return assemble(machine, "simulated", rows, held, processed_tokens(model, scenario))
+    return assemble(machine, "simulated", rows, held, processed_tokens(model, scenario), phase=scenario.phase)
 
 
 def _simulated(placed: Placed, runs: dict[tuple[Any, ...], float]) -> Placed:

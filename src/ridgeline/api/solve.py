@@ -9,6 +9,7 @@ from ridgeline.api.explore import unit_at
 from ridgeline.api.names import load_chip, load_model
 from ridgeline.api.plans import resolve
 from ridgeline.errors import InfeasibleError, InputError, nearest
+from ridgeline.quantities import show, show_apart
 from ridgeline.search.solve import Solution, boundary
 from ridgeline.specs.base import quantities, with_quantity
 from ridgeline.specs.chip import Chip
@@ -96,7 +97,8 @@ def solve(
     try:
         found = boundary(meets, low, high, most=most, whole=whole)
     except InfeasibleError:
-        raise InfeasibleError(_unreachable(quantity, low, high, step, wanted, bound)) from None
+        unit = "1" if whole else _unit(machine, quantity)
+        raise InfeasibleError(_unreachable(quantity, unit, (low, high), step, wanted, bound)) from None
     failing, reason = _failing(step, found, wanted, bound)
     return Solved(
         quantity=quantity,
@@ -190,26 +192,30 @@ def _missed(found: Analysis, targets: Mapping[str, float], bound: str | None) ->
             why = f"is not defined in {found.scenario.phase}" if name in ("ttft", "tpot") else f"of {found.chip.name} is not known"
             raise InputError(f"target {name}: {name} {why}")
         if (value > limit) if below else (value < limit):
-            missed.append(f"{name} {value:.10g} {unit}")
+            missed.append(f"{name} {show_apart(value, limit, unit)}")
     if bound is not None and found.estimate.bound != bound:
         missed.append(f"bound {found.estimate.bound}")
     return missed
 
 
-def _unreachable(quantity: str, low: float, high: float, step: Any, targets: Mapping[str, float], bound: str | None) -> str:
+def _unreachable(
+    quantity: str, unit: str, ends: tuple[float, float], step: Any, targets: Mapping[str, float], bound: str | None
+) -> str:
     said: list[str] = []
-    for value in (low, high):
+    low, high = (show(value, unit, 6) for value in ends)
+    for value, shown in zip(ends, (low, high), strict=True):
         try:
-            said.append(f"at {value:g} {', '.join(_missed(step(value), targets, bound))}")
+            said.append(f"at {shown} {', '.join(_missed(step(value), targets, bound))}")
         except InfeasibleError as error:
-            said.append(f"at {value:g} {str(error).partition(':')[0]}")
-    asked = ", ".join(f"{name} {'≤' if TARGETS[name][1] else '≥'} {limit:g} {TARGETS[name][0]}" for name, limit in targets.items())
-    return f"no {quantity} from {low:g} to {high:g} meets {asked or bound or 'the memory'}: {'; '.join(said)}"
+            said.append(f"at {shown} {str(error).partition(':')[0]}")
+    limits = {name: show(limit, TARGETS[name][0]) for name, limit in targets.items()}
+    asked = ", ".join(f"{name} {'≤' if TARGETS[name][1] else '≥'} {limit}" for name, limit in limits.items())
+    return f"no {quantity} from {low} to {high} meets {asked or bound or 'the memory'}: {'; '.join(said)}"
 
 
 def _failing(step: Any, found: Solution, targets: Mapping[str, float], bound: str | None) -> tuple[Analysis | None, str]:
     if found.neighbour is None:
-        return None, f"the whole bracket from {found.low:g} to {found.high:g} meets it"
+        return None, "the whole bracket meets it"
     try:
         there = step(found.neighbour)
     except InfeasibleError as error:

@@ -34,7 +34,7 @@ def validate(files: Sequence[str | Path], constants: Constants | None = None) ->
     for folder in dict.fromkeys(Path(one).resolve().parent for one in files):
         suspects |= compare.read_suspects(folder)
     found = predict([row for one in read for row in one.rows], constants)
-    rows = compare.judged(found, suspects, families.intervals())
+    rows = compare.judged(found, suspects)
     return Validation(
         slices=tuple(compare.slices(rows, families.fitted_chips())),
         rows=tuple(rows),

@@ -49,8 +49,17 @@ def sensitivity_picture(found: Sensitivity) -> PanelPicture:
         bars.append(Bars("energy", labels, [one.energy or 0.0 for one in rows]))
     base = found.base
     said = f"{base.scenario.phase}, {base.precision.name}, level {base.estimate.level}, {found.step:.2%} to either side"
-    panel = Panel("% for 1 % more of the quantity", bars=bars)
-    return PanelPicture(f"Elasticities: {base.model.name} on {base.chip.name}", said, (panel,))
+    if any(one.dollars is not None for one in rows):
+        bars.append(Bars("cost", labels, [one.dollars or 0.0 for one in rows]))
+    panels = [Panel("% for 1 % more of the quantity", bars=bars)]
+    for label, name, scale in (
+        ("% of the time for 1 USD", "per_dollar", 1e2),
+        ("% of the time for 1 mm²", "per_square_metre", 1e-4),
+    ):
+        gains = sorted(((getattr(one, name) or 0.0, one.name) for one in found.buy if one.time < -5e-4), reverse=True)[:_MOST_BARS]
+        if any(gain for gain, _ in gains):
+            panels.append(Panel(label, bars=[Bars(name, [part for _, part in gains], [scale * gain for gain, _ in gains])]))
+    return PanelPicture(f"Elasticities: {base.model.name} on {base.chip.name}", said, tuple(panels))
 
 
 def plans_picture(found: Planned) -> PanelPicture:

@@ -1,4 +1,4 @@
-"""How far a long sweep is: points done, points a second, time left; on stderr."""
+"""How far a long sweep is: points done, points a second, time left; on stderr, where that is a terminal."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -18,7 +18,8 @@ def points_bar(name: str) -> Generator[Callable[[int, int], None]]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as bar:
         task = bar.add_task(name, total=1, rate="")
 
         def advance(done: int, points: int) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 from ridgeline.api.analysis import Analysis
 from ridgeline.api.explore import Exploration, Optimised
-from ridgeline.api.plan import Planned
+from ridgeline.api.plan import Planned, title
+from ridgeline.api.plan_service import ServedPlan
 from ridgeline.api.sensitivity import Sensitivity
 from ridgeline.api.solve import Solved, values
 from ridgeline.report.records import plain
@@ -44,7 +46,7 @@ def optimised_record(found: Optimised) -> dict[str, Any]:
             "budget": found.budget,
             "tried": found.tried,
             "seconds": found.seconds,
-            "hypervolumes": [{"seed": seed, "nsga2": evolved, "random": drawn} for seed, evolved, drawn in found.hypervolumes],
+            "hypervolumes": [one._asdict() for one in found.hypervolumes],
             "front": len(found.pareto),
             "pareto": list(found.pareto[:MOST_ROWS]),
         }
@@ -85,6 +87,9 @@ def sensitivity_record(found: Sensitivity) -> dict[str, Any]:
             "step": found.step,
             "elasticities": found.elasticities,
             "energy_elasticities": {one.path: one.energy for one in found.rows},
+            "cost_elasticities": {one.path: one.dollars for one in found.rows},
+            "buy": [asdict(one) for one in found.buy],
+            "buy_notes": list(found.notes),
             "rows": rows,
         }
     )
@@ -108,8 +113,9 @@ def solved_record(found: Solved) -> dict[str, Any]:
     )
 
 
-def planned_record(found: Planned) -> dict[str, Any]:
-    """Return plans best first, and those that cannot be."""
+def planned_record(found: Planned, served: ServedPlan | None = None) -> dict[str, Any]:
+    """Return plans best first, the front of all points, how the best serves requests, and those that cannot be."""
+    asked = {name: value for name, value in asdict(found.service).items() if value not in (inf, None)}
     return plain(
         {
             "model": found.model.name,
@@ -117,8 +123,23 @@ def planned_record(found: Planned) -> dict[str, Any]:
             "chip": found.system.chip.name,
             "count": found.count,
             "level": found.level,
-            "request": asdict(found.service),
-            "plans": [asdict(one) for one in found.plans],
+            "request": asked,
+            "evaluated": found.evaluated,
+            "plans": [asdict(one) | {"title": title(one)} for one in found.plans],
+            "pareto": [asdict(one) | {"title": title(one)} for one in found.pareto[:MOST_ROWS]],
+            "served": None if served is None else _served(served),
             "infeasible": [asdict(one) for one in found.refused],
         }
     )
+
+
+def _served(found: ServedPlan) -> dict[str, Any]:
+    one = found.metrics
+    latencies = {name: getattr(one, name)._asdict() for name in ("ttft", "tpot", "e2e")}
+    return {
+        "load": found.load,
+        "rate": found.rate,
+        "policy": found.policy,
+        **latencies,
+        **{name: getattr(one, name) for name in ("throughput", "tokens_per_second", "goodput", "utilisation", "preemptions")},
+    }

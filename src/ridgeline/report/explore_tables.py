@@ -8,14 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ridgeline.api.analysis import Analysis
-from ridgeline.api.explore import Exploration, Optimised, unit_at
-from ridgeline.api.plan import Planned
+from ridgeline.api.explore import Exploration, Optimised, column_units, unit_at
+from ridgeline.api.plan import Planned, title
+from ridgeline.api.plan_service import ServedPlan
 from ridgeline.api.sensitivity import Sensitivity
 from ridgeline.api.solve import TARGETS, Solved
 from ridgeline.errors import InputError
-from ridgeline.quantities import show
-from ridgeline.search.explore import METRICS
-from ridgeline.specs.base import quantities
+from ridgeline.quantities import show, show_apart
+from ridgeline.search.plan import PlanRow
 
 _ROWS = 24
 
@@ -61,9 +61,11 @@ def optimised_tables(found: Optimised) -> RenderableType:
     step = max(1, len(found.pareto) // _ROWS)
     for row in found.pareto[::step][:_ROWS]:
         table.add_row(f"point {row['point']}", *_cells(found, row, names))
-    volumes = _table("seed", "NSGA-II", "random search")
-    for seed, evolved, drawn in found.hypervolumes:
-        volumes.add_row(str(seed), f"{evolved:.4f}", f"{drawn:.4f}")
+    sloped = any(one.gradient is not None for one in found.hypervolumes)
+    volumes = _table("seed", "NSGA-II", *(["gradients"] if sloped else []), "random search")
+    for one in found.hypervolumes:
+        shares = [one.nsga2, *([one.gradient or 0.0] if sloped else []), one.random]
+        volumes.add_row(str(one.seed), *(f"{share:.4f}" for share in shares))
     notes = [f"share of the box that each front dominates, after {found.budget:,} points each; {found.seconds:.3g} s in all"]
     return Group(Text(said, style="bold"), table, volumes, *(Text(note, style="dim") for note in notes))
 
@@ -71,17 +73,16 @@ def optimised_tables(found: Optimised) -> RenderableType:
 def _shown(found: Exploration | Optimised) -> list[str]:
     space = found.space
     labels = [name for name in space.groups[0].labels if len({one.labels[name] for one in space.groups}) > 1]
-    names = [*labels, *(name for name, values in space.axes.items() if len(values) > 1), *space.formulas, *space.objectives]
+    names = [*labels, *(name for name, values in space.axes.items() if len(values) > 1), *(one.by for one in space.held)]
+    names += [*space.formulas, *space.objectives]
     return list(dict.fromkeys(names))
 
 
 def _cells(found: Exploration | Optimised, row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    chip = found.space.groups[0].chip
-    known = quantities(chip)
+    units = column_units(found.space)
     cells: list[str] = []
     for name in names:
-        unit = METRICS.get(name) or (unit_at(chip, name) if name in known else "1")
-        value = row[name]
+        unit, value = units.get(name, "1"), row[name]
         cells.append(str(value) if isinstance(value, str) else show(value, unit) if unit not in ("1", "1/s") else f"{value:,.6g}")
     return cells
 
@@ -108,17 +109,38 @@ def _headline(found: Analysis) -> str:
 
 def sensitivity_tables(found: Sensitivity) -> RenderableType:
     """Return the elasticities that are not zero, the largest first, and how many are."""
-    table = _table("quantity", "value", "time", "below", "above", "energy")
+    table = _table("quantity", "value", "time", "below", "above", "energy", "cost")
     machine = found.base.chip if found.base.spread is None else found.base.spread.system
-    moving = [one for one in found.rows if abs(one.time) > 5e-4 or abs(one.energy or 0.0) > 5e-4]
+    moving = [one for one in found.rows if max(abs(one.time), abs(one.energy or 0.0), abs(one.dollars or 0.0)) > 5e-4]
     for one in moving:
         unit = unit_at(machine, one.path)
         value = f"{one.value:,.6g}" if unit == "1" else show(one.value, unit)
-        table.add_row(one.path, value, *(_slope(each) for each in (one.time, one.below, one.above, one.energy)))
+        table.add_row(one.path, value, *(_slope(each) for each in (one.time, one.below, one.above, one.energy, one.dollars)))
     notes = [f"per cent for one per cent more; {found.step:.2%} to either side; below and above differ at a kink or step"]
     notes.append(f"{len(found.rows) - len(moving)} more quantities move neither")
     notes += [f"{one.path}: {one.note}" for one in found.rows if one.note]
-    return Group(Text(_headline(found.base), style="bold"), table, *(Text(note, style="dim") for note in notes))
+    whole = [*(Text(note, style="dim") for note in notes), *_buy_table(found)]
+    return Group(Text(_headline(found.base), style="bold"), table, *whole)
+
+
+def _buy_table(found: Sensitivity) -> list[RenderableType]:
+    """Return what to buy next: parts that save time, and what is not known of the others."""
+    saving = [one for one in found.buy if one.time < -5e-4 and (one.per_dollar or one.per_square_metre)]
+    table = _table("what to buy next", "time", "as much again", "", "saved for 1 USD", "saved for 1 mm²")
+    for one in saving:
+        area, paid = (None if value is None else show(value, unit) for value, unit in ((one.area, "m2"), (one.dollars, "USD")))
+        gains = [_share(one.per_dollar, 1.0), _share(one.per_square_metre, 1e-6)]
+        table.add_row(one.name, _slope(one.time), area or "–", paid or "–", *gains)
+    notes = list(found.notes)
+    if found.buy:
+        others = len(found.buy) - len(saving)
+        notes += [f"{others} more parts save nothing"] if others else []
+    notes += [f"{one.name}: {one.note}" for one in found.buy if one.note]
+    return [*([table] if saving else []), *(Text(note, style="dim") for note in notes)]
+
+
+def _share(value: float | None, factor: float) -> str:
+    return "–" if value is None else f"{value * factor:.3%}"
 
 
 def _slope(value: float | None) -> str:
@@ -128,18 +150,26 @@ def _slope(value: float | None) -> str:
 def solved_tables(found: Solved) -> RenderableType:
     """Return the value, what it gives, and the proof that the neighbour fails."""
     solution, unit = found.solution, _unit(found)
-    value = f"{solution.value:,.6g}" if unit == "1" else f"{show(solution.value, unit, 6)}"
     asked = [f"{name} {'≤' if TARGETS[name][1] else '≥'} {show(limit, TARGETS[name][0])}" for name, limit in found.targets.items()]
     asked += [f"bound {found.bound}"] if found.bound else []
     what = "largest" if solution.most else "least"
-    lines = [Text(f"{what} {found.quantity}: {value}", style="bold"), Text(f"for {', '.join(asked) or 'what the memory holds'}")]
+    lines = [Text(f"{what} {found.quantity}: {_amount(solution.value, unit)}", style="bold"), Text(f"for {', '.join(asked) or 'what the memory holds'}")]
     lines.append(Text(f"there: {_headline(found.at)}"))
     if solution.neighbour is not None:
-        lines.append(Text(f"at {solution.neighbour:.10g} it fails: {found.reason}"))
+        beside = _amount(solution.neighbour, unit, solution.value)
+        lines.append(Text(f"at {beside} it fails: {found.reason}"))
     else:
         lines.append(Text(found.reason))
-    lines.append(Text(f"searched from {solution.low:g} to {solution.high:g}, {solution.evaluations} steps costed", style="dim"))
+    ends = f"{_amount(solution.low, unit)} to {_amount(solution.high, unit)}"
+    lines.append(Text(f"searched from {ends}, {solution.evaluations} steps costed", style="dim"))
     return Group(*lines)
+
+
+def _amount(value: float, unit: str, other: float | None = None) -> str:
+    """Return a quantity with six digits, or with as many as tell it from another; a count whole."""
+    if unit == "1" and value == int(value):
+        return f"{value:,.0f}"
+    return show(value, unit, 6) if other is None else show_apart(value, other, unit, 6)
 
 
 def _unit(found: Solved) -> str:
@@ -153,19 +183,27 @@ def _unit(found: Solved) -> str:
 # ---- plan -------------------------------------------------------------------------------------------------------------------
 
 
-def planned_tables(found: Planned) -> RenderableType:
-    """Return plans best first, and those that cannot be with their reasons."""
-    table = _table("plan", "precision", "batch", "TTFT", "TPOT", "output tokens/s", "decode", "prefill", "free", "front", "")
+def planned_tables(found: Planned, served: ServedPlan | None = None) -> RenderableType:
+    """Return plans best first, how the best serves requests, and those that cannot be with their reasons."""
+    dear = any(one.price is not None for one in found.plans)
+    drawn = any(one.power is not None for one in found.plans)
+    drafting = any(one.draft for one in found.plans)
+    more = [*(["draft"] if drafting else []), *(["power"] if drawn else []), *(["$/M"] if dear else [])]
+    table = _table("plan", "precision", "batch", "chunk", "TTFT", "TPOT", "output tokens/s", *more, "binds", "free", "front", "")
     for one in found.plans[:_ROWS]:
+        cells = [f"{one.draft:.0f}"] if drafting else []
+        cells += ["–" if one.power is None else show(one.power, "W")] if drawn else []
+        cells += ["–" if one.price is None else f"{one.price:.3g}"] if dear else []
         table.add_row(
-            one.plan,
+            title(one),
             one.precision,
             f"{one.batch:,.0f}",
+            f"{one.chunk:,.0f}" if one.chunk else "whole",
             show(one.ttft, "s"),
             show(one.tpot, "s"),
             f"{one.throughput:,.0f}",
-            one.decode_bound,
-            one.prefill_bound,
+            *cells,
+            one.binding,
             show(one.free, "B"),
             "●" if one.front else "",
             one.reason or one.against,
@@ -176,9 +214,27 @@ def planned_tables(found: Planned) -> RenderableType:
         f"{service.prompt} + {service.output} tokens, best {service.aim} first"
     )
     refused = [Text(f"cannot be: {one.plan} in {one.precision}: {one.reason}", style="dim") for one in found.refused[:6]]
-    more = len(found.refused) - len(refused)
+    further = len(found.refused) - len(refused)
     notes = [
-        f"level {found.level}; requests do not wait: `serve` plays them",
-        *([f"{more} more cannot be: --json"] if more > 0 else []),
+        *_interval_notes(found.plans[0]),
+        *([] if served is None else _served_notes(served)),
+        f"level {found.level}; {found.evaluated:,} services in steady state, {len(found.pareto)} of them on the front",
+        *([f"{further} more cannot be: --json"] if further > 0 else []),
     ]
     return Group(Text(said, style="bold"), table, *refused, *(Text(note, style="dim") for note in notes))
+
+
+def _interval_notes(best: PlanRow) -> list[str]:
+    if best.interval is None:
+        return ["no interval: there are no residuals of this level and chip"]
+    low, high = (show(float(one), "s") for one in (best.interval.lower, best.interval.upper))
+    return [f"TPOT of the best between {low} and {high} at {best.interval.coverage:.0%} coverage"]
+
+
+def _served_notes(served: ServedPlan) -> list[str]:
+    one = served.metrics
+    return [
+        f"played at {served.load:.0%} of the best's throughput, {served.rate:.3g} requests/s, {served.policy}: "
+        f"TTFT p50 {show(one.ttft.p50, 's')}, p99 {show(one.ttft.p99, 's')}; "
+        f"TPOT p50 {show(one.tpot.p50, 's')}, p99 {show(one.tpot.p99, 's')}; {one.tokens_per_second:,.0f} output tokens/s"
+    ]

@@ -1,6 +1,6 @@
 """Pictures of several panels, each with lines or bars: one description, drawn by Plotly or by Matplotlib."""
 
-import textwrap
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,13 @@ class Curve:
     dashed: bool = False
     marked: bool = False
     joined: bool = True
+    colour_of: str = ""  # the curve whose colour it shares; empty: its own
+    listed: bool = True  # in the legend
+
+    @property
+    def key(self) -> str:
+        """The name by which its colour is known."""
+        return self.colour_of or self.name
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Bars:
     name: str
     labels: Sequence[str]
     values: Sequence[float]
+    below: Sequence[float] = ()  # of error bars: how far they reach under each value, and over it
+    above: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -82,17 +91,17 @@ def panels_html(picture: PanelPicture, *, whole: bool) -> str:
     for index, panel in enumerate(picture.panels):
         place: Any = {"row": index // columns + 1, "col": index % columns + 1}
         for curve in panel.curves:
-            first = curve.name not in colours
-            colour = colours.setdefault(curve.name, COLOURS[len(colours) % len(COLOURS)])
+            first = curve.listed and (bool(curve.colour_of) or curve.name not in colours)
+            colour = colours.setdefault(curve.key, COLOURS[len(colours) % len(COLOURS)])
             figure.add_trace(
                 go.Scatter(
                     x=list(curve.x),
                     y=list(curve.y),
                     name=curve.name,
-                    legendgroup=curve.name,
+                    legendgroup=curve.key,
                     showlegend=first,
                     mode=("lines+markers" if curve.marked else "lines") if curve.joined else "markers",
-                    marker={"size": 6 if curve.joined else 3},
+                    marker={"size": 6 if curve.joined or curve.marked else 3},
                     line={"color": colour, "dash": "dot" if curve.dashed else "solid", "width": 2},
                 ),
                 **place,
@@ -108,11 +117,15 @@ def panels_html(picture: PanelPicture, *, whole: bool) -> str:
                     legendgroup=bars.name,
                     showlegend=first,
                     marker_color=colour,
+                    error_y={"type": "data", "symmetric": False, "array": list(bars.above), "arrayminus": list(bars.below)}
+                    if bars.above
+                    else None,
                     offsetgroup="stack" if panel.stacked else bars.name,
                 ),
                 **place,
             )
-        figure.update_xaxes(title=panel.x_label, type="log" if panel.x_log else "linear", **place)
+        of_numbers = "log" if panel.x_log else "linear"
+        figure.update_xaxes(title=panel.x_label, type=of_numbers if panel.curves else "category", **place)
         figure.update_yaxes(title=panel.y_label, type="log" if panel.y_log else "linear", exponentformat="SI", **place)
     figure.update_layout(
         title={"text": f"{picture.title}<br><sub>{picture.subtitle}</sub>"},
@@ -150,15 +163,18 @@ def _write_static(picture: PanelPicture, path: Path) -> None:
 
 def _draw(panel: Panel, axes: Any, colours: dict[str, str]) -> None:
     for curve in panel.curves:
-        colour = colours.setdefault(curve.name, COLOURS[len(colours) % len(COLOURS)])
+        colour = colours.setdefault(curve.key, COLOURS[len(colours) % len(COLOURS)])
         style = (":" if curve.dashed else "-") if curve.joined else "none"
         marker = "o" if curve.marked or not curve.joined else None
-        size = 4 if curve.joined or len(curve.x) < 50 else 1.5
-        axes.plot(curve.x, curve.y, linestyle=style, marker=marker, markersize=size, color=colour, label=curve.name, linewidth=1.4)
+        size = 4 if curve.joined or curve.marked or len(curve.x) < 50 else 1.5
+        label = curve.name if curve.listed else None
+        axes.plot(curve.x, curve.y, linestyle=style, marker=marker, markersize=size, color=colour, label=label, linewidth=1.4)
     _draw_bars(panel, axes, colours)
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
     if panel.curves:
         axes.set(xscale="log" if panel.x_log else "linear", yscale="log" if panel.y_log else "linear")
+    elif panel.y_log and not panel.stacked:
+        axes.set(yscale="log")
     axes.grid(visible=True, which="major", axis="both" if panel.curves else "y", color="#dddddd")
     axes.set_axisbelow(True)
     if len(panel.curves) + len(panel.bars) > 1:
@@ -173,7 +189,9 @@ def _draw_bars(panel: Panel, axes: Any, colours: dict[str, str]) -> None:
         colour = colours.setdefault(bars.name, COLOURS[len(colours) % len(COLOURS)])
         shift = 0.0 if panel.stacked else (index - (len(panel.bars) - 1) / 2) * width
         places = [place + shift for place in range(len(bars.labels))]
-        axes.bar(places, bars.values, width, bottom=base if panel.stacked else None, color=colour, label=bars.name)
+        reach = (list(bars.below), list(bars.above)) if bars.above else None
+        base_of = base if panel.stacked else None
+        axes.bar(places, bars.values, width, bottom=base_of, color=colour, label=bars.name, yerr=reach, capsize=3)
         if panel.stacked:
             base = [low + value for low, value in zip(base, bars.values, strict=True)]
     if panel.bars:
@@ -181,5 +199,22 @@ def _draw_bars(panel: Panel, axes: Any, colours: dict[str, str]) -> None:
 
 
 def _wrapped(labels: Sequence[str]) -> list[str]:
-    """Return labels broken into lines that fit side by side."""
-    return ["\n".join(textwrap.wrap(label, max(100 // len(labels), 6))) for label in labels]
+    """Return labels broken at spaces, dots and underscores into lines that fit side by side; a longer word is left whole.
+
+    >>> print(*_wrapped(["memory.hbm.bandwidth"] * 10), sep="\\n", end="")  # doctest: +ELLIPSIS
+    memory.
+    hbm.
+    bandwidth
+    ...
+    """
+    width = max(100 // len(labels), 6)
+    return ["\n".join(_lines(label, width)) for label in labels]
+
+
+def _lines(label: str, width: int) -> list[str]:
+    lines = [""]
+    for part in re.findall(r"[^\s._]*[\s._]?", label):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [line.strip() for line in lines]

@@ -34,6 +34,8 @@ class Points:
     y: Sequence[float]
     labels: Sequence[str]
     joined: bool = False
+    below: Sequence[float] = ()  # of the bars of the prediction interval: how far they reach under each point, and over it
+    above: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,24 @@ def _range_points(analysis: Analysis) -> list[Points]:
                 x.tolist(),
                 (flops / time / analysis.chips).tolist(),
                 labels,
-                joined=True,
+                True,
+                *_reach(analysis, (flops / time / analysis.chips), keep, place),
             )
         )
     return series[:12]
+
+
+def _reach(analysis: Analysis, heights: Any, keep: Any = None, place: tuple[int, ...] = ()) -> tuple[list[float], list[float]]:
+    """Return how far the interval of the time reaches under and over heights that go with its inverse."""
+    interval = analysis.estimate.interval
+    if interval is None:
+        return [], []
+    heights = np.atleast_1d(heights)
+    lower, upper = (
+        np.asarray(one) if keep is None else np.broadcast_to(one, np.shape(analysis.estimate.time))[place][keep]
+        for one in (interval.lower, interval.upper)
+    )
+    return (heights * (1.0 - 1.0 / upper)).tolist(), (heights * (1.0 / lower - 1.0)).tolist()
 
 
 def _operation_points(analysis: Analysis) -> list[Points]:
@@ -125,9 +141,8 @@ def _operation_points(analysis: Analysis) -> list[Points]:
         )
     ]
     if np.isfinite(whole.intensity):  # without traffic a step lies at no place
-        found.append(
-            Points("whole step", [whole.intensity], [whole.flops / whole.time / analysis.chips], [f"whole step: {whole.bound}"])
-        )
+        height, label = whole.flops / whole.time / analysis.chips, f"whole step: {whole.bound}"
+        found.append(Points("whole step", [whole.intensity], [height], [label], False, *_reach(analysis, height)))
     return found
 
 
@@ -172,6 +187,9 @@ def html(picture: Picture, *, whole: bool) -> str:
             go.Scatter(
                 x=series.x,
                 y=series.y,
+                error_y={"type": "data", "symmetric": False, "array": list(series.above), "arrayminus": list(series.below)}
+                if series.above
+                else None,
                 name=series.name,
                 text=series.labels,
                 mode="lines+markers" if series.joined else "markers",
@@ -223,6 +241,9 @@ def _write_static(picture: Picture, path: Path) -> None:
             label=series.name,
             linewidth=1,
         )
+        if series.above:
+            reach = (list(series.below), list(series.above))
+            axes.errorbar(series.x, series.y, yerr=reach, fmt="none", ecolor=COLOURS[(index + 1) % len(COLOURS)], capsize=3)
         _label(axes, series)
     axes.set(
         xscale="log",

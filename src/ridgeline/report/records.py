@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ridgeline.api import Analysis, Mapped, Thresholds
+from ridgeline.api.power import drawn
 from ridgeline.costs.rates import compute_rate
 from ridgeline.mapping.array_machine import energy_by_component
 from ridgeline.mapping.row_stationary import RowMachine, row_energy_by_component
@@ -65,11 +66,11 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
     else:
         names = ("batch", "prompt", "context", "output", "samples", "verified")
         record["scenario"] = {name: plain(getattr(analysis.scenario, name)) for name in names}
+    power = drawn(analysis)
     scalars: dict[str, Any] = {
         "time": found.time,
         "time_lower": found.time_lower,
         "time_upper": found.time_upper,
-        "interval": found.interval,
         "flops": found.flops,
         "bytes": dict(found.bytes),
         "intensity": found.intensity,
@@ -77,12 +78,16 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "energy": found.energy,
         "energy_by_component": dict(found.cost.energy) if found.energy is not None else None,
         "energy_per_token": found.energy / found.tokens if found.energy is not None else None,
+        "power": None if power is None else power.boards,
+        "wall_power": None if power is None else power.wall,
         "time_by_resource": dict(found.cost.time),
         "tokens": found.tokens,
         "tokens_per_second": found.tokens_per_second,
     }
     feasible = np.asarray(found.feasible)
     record |= {name: _masked(analysis, name, value, feasible) for name, value in scalars.items()}
+    record["interval"] = _interval(analysis, feasible)
+    record["interval_reason"] = found.interval_reason or None
     record["ridge"] = plain(found.ridge)
     record["feasible"] = plain(found.feasible) if not analysis.axes else (feasible > 0).tolist()
     record["capacity"] = _capacity_record(analysis)
@@ -94,6 +99,15 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
     record["notes"] = list(found.notes)
     record["sources"] = sources_record(found.sources)
     return record
+
+
+def _interval(analysis: Analysis, feasible: Any) -> dict[str, Any] | None:
+    """Return the interval as factors of the time; of ranges a list of each."""
+    found = analysis.estimate.interval
+    if found is None:
+        return None
+    ends = {name: _masked(analysis, name, getattr(found, name), feasible) for name in ("lower", "upper")}
+    return {"coverage": found.coverage, **ends}
 
 
 def _masked(analysis: Analysis, name: str, value: Any, feasible: Any) -> Any:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from ridgeline.api.service_interval import service_intervals
 from ridgeline.api.serving import Served
 from ridgeline.report.records import plain, sources_record
 from ridgeline.serving.metrics import Spread
@@ -24,6 +25,8 @@ def serving_record(found: Served) -> dict[str, Any]:
             "target": {"ttft": found.target.ttft, "tpot": found.target.tpot},
             **{name: _spread(one) for name, one in spreads.items()},
             **numbers,
+            "interval": {name: plain(one) for name, one in service_intervals(found).items()} or None,
+            "power": None if metrics.energy is None else metrics.energy / metrics.duration,
             "cache": {"tokens": found.cache.tokens, "bytes_per_token": found.cache.bytes_per_token, "page": found.serving.page},
             "serving": asdict(found.serving),
             "rejected_requests": [found.played.requests.name(one) for one in found.played.rejected],

@@ -6,8 +6,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ridgeline.api.service_interval import service_intervals
 from ridgeline.api.serving import Served
 from ridgeline.quantities import show
+from ridgeline.results import Interval
 from ridgeline.serving.metrics import Spread
 
 
@@ -18,14 +20,16 @@ def serving_tables(found: Served) -> RenderableType:
     latencies.add_column("latency")
     for name in ("p50", "p90", "p99", "mean"):
         latencies.add_column(name, justify="right")
+    latencies.add_column("80 % of measurements within")
     latencies.add_column("")
+    intervals = service_intervals(found)
     for name, spread, what in (
         ("TTFT", metrics.ttft, "arrival to first token"),
         ("TPOT", metrics.tpot, "mean time between a request's tokens"),
         ("token gap", metrics.token_gap, "time between two tokens, over all tokens"),
         ("end to end", metrics.e2e, "arrival to last token"),
     ):
-        latencies.add_row(name, *_row(spread), what)
+        latencies.add_row(name, *_row(spread), _factors(intervals.get(name.lower())), what)
     answer = Table(box=None, show_header=False, pad_edge=False)
     answer.add_column(style="bold")
     answer.add_column()
@@ -33,6 +37,10 @@ def serving_tables(found: Served) -> RenderableType:
         answer.add_row(*row)
     notes = [Text(f"note: {note}", style="yellow") for note in found.notes]
     return Group(Text(_headline(found), style="bold"), latencies, answer, *notes, Text(_footer(found), style="dim"))
+
+
+def _factors(one: Interval | None) -> str:
+    return "" if one is None else f"{float(one.lower):.2f} to {float(one.upper):.2f} times"
 
 
 def _row(spread: Spread) -> list[str]:
@@ -71,7 +79,9 @@ def _answers(found: Served) -> list[tuple[str, str]]:
         ),
     ]
     if metrics.energy is not None and metrics.energy_per_token is not None:
-        rows.append(("energy", f"{show(metrics.energy, 'J')}, {show(metrics.energy_per_token, 'J')} per output token"))
+        mean = show(metrics.energy / metrics.duration, "W")
+        each = show(metrics.energy_per_token, "J")
+        rows.append(("energy", f"{show(metrics.energy, 'J')}, {each} per output token, {mean} on average"))
     if found.speculation is not None and found.drafting is not None:
         gain = found.speculation
         loses = f"slower from {gain.loses_at} sequences on" if gain.loses_at else f"faster up to {gain.batches[-1]} sequences"
@@ -80,11 +90,17 @@ def _answers(found: Served) -> list[tuple[str, str]]:
     return rows
 
 
+_LEVELS = {
+    "ideal": "every step at compulsory traffic and peak rates; no machine is faster",
+    "mapped": "every step as the kernels and the host of the chip's software stack",
+}
+
+
 def _footer(found: Served) -> str:
     errors = ", ".join(f"{name} {one.mean:.2%} (largest {one.largest:.2%})" for name, one in found.surface.items())
     keys = sorted({one.key for one in found.sources.values() if one.key})
     return (
-        f"level {found.level}: every step at compulsory traffic and peak rates; no machine is faster\n"
+        f"level {found.level}: {_LEVELS.get(found.level, 'steps as the estimator has them')}\n"
         f"interpolation error against the estimate: {errors}\n"
         f"{len(found.sources)} catalogue numbers; sources: {', '.join(keys) or 'none'}"
     )

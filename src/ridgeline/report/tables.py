@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ridgeline.api import Analysis, Mapped, Thresholds
+from ridgeline.api.power import drawn
 from ridgeline.costs.tiled import Layer
 from ridgeline.mapping.array_machine import ArrayMachine
 from ridgeline.mapping.row_stationary import RowMachine, letters_of
@@ -128,6 +129,9 @@ def _answer(analysis: Analysis) -> RenderableType:
     share = found.cost.time[found.bound] / found.time_upper
     table.add_row("binds", f"{found.bound} ({share:.0%} of all resource time)")
     table.add_row("time", f"{show(found.time, 's')} (no overlap at all: {show(found.time_upper, 's')})")
+    if found.interval is not None:
+        ends = " to ".join(show(found.time * factor, "s") for factor in (found.interval.lower, found.interval.upper))
+        table.add_row("interval", f"{ends}: holds {found.interval.coverage:.0%} of measurements on chips left out")
     table.add_row("throughput", f"{found.tokens_per_second:,.5g} {_unit(analysis)}s/s")
     for row in _plan_rows(analysis):
         table.add_row(*row)
@@ -142,6 +146,8 @@ def _answer(analysis: Analysis) -> RenderableType:
         table.add_row(
             "energy", f"{show(found.energy, 'J')}, {show(found.energy / found.tokens, 'J')} per {_unit(analysis)} ({parts})"
         )
+    for row in _power_rows(analysis):
+        table.add_row(*row)
     if held is not None:
         table.add_row(
             "memory" if analysis.chips == 1 else "a chip",
@@ -152,6 +158,17 @@ def _answer(analysis: Analysis) -> RenderableType:
     for row in training_rows(analysis) if analysis.scenario.phase == "train" else ():
         table.add_row(*row)
     return table
+
+
+def _power_rows(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """Yield the mean power of the boards, and of the wall where the system's file says what is in the box beside them."""
+    power = drawn(analysis)
+    if power is None:
+        return
+    each = f", {show(power.boards / analysis.chips, 'W')} a chip" if analysis.chips > 1 else ""
+    wall = f"; {show(power.wall, 'W')} from the wall" if power.wall is not None else ""
+    beside = f" ({show(power.box, 'W')} of host, network, fans and conversion)" if power.box is not None else ""
+    yield "power", f"{show(power.boards, 'W')} on average{each}{wall}{beside}"
 
 
 def _plan_rows(analysis: Analysis) -> Iterator[tuple[str, str]]:

@@ -37,7 +37,7 @@ def _row_record(one: Judged) -> dict[str, Any]:
 def validation_table(found: Validation) -> RenderableType:
     """Return the error table and the rows that are furthest off."""
     table = Table("dataset", "slice", box=None, pad_edge=False, title="Predicted against measured")
-    for name in ("rows", "predicted", "median", "mean", "ratio", "within 10 %", "20 %", "in interval"):
+    for name in ("rows", "predicted", "median", "mean", "ratio", "within 10 %", "20 %", "in interval", "width"):
         table.add_column(name, justify="right")
     for one in found.slices:
         table.add_row(*cells(one), style="bold" if one.slice == "ALL" else "")
@@ -66,6 +66,7 @@ def cells(one: Slice) -> tuple[str, ...]:
         f"{100 * one.within_10:.0f} %",
         f"{100 * one.within_20:.0f} %",
         "" if one.coverage_80 is None else f"{100 * one.coverage_80:.0f} %",
+        "" if one.interval_width is None else f"{one.interval_width:.2f}",
     )
 
 

@@ -6,14 +6,14 @@ Points are numbered: group by group, and inside a group in the grid's order, the
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ridgeline.arrays import maximum, total
-from ridgeline.costs.components import chip_area
+from ridgeline.costs.components import chip_area, peak_power
 from ridgeline.costs.ideal import Machine, Residency
 from ridgeline.costs.rates import with_stream
 from ridgeline.errors import InputError
@@ -22,16 +22,21 @@ from ridgeline.mapping.capacity import capacity
 from ridgeline.mapping.fusion import fuse
 from ridgeline.mapping.many_core_step import is_many_core
 from ridgeline.mapping.training_memory import training_capacity
-from ridgeline.quantities import Bytes, Count, Joules, Quantity, Seconds
+from ridgeline.parallel import estimate_plan
+from ridgeline.quantities import Bytes, Count, Joules, Quantity, Seconds, Watts
+from ridgeline.results import Estimate
 from ridgeline.search.formula import Formula
+from ridgeline.search.held import Held, solved
 from ridgeline.search.pareto import Sense, pareto
 from ridgeline.search.space import Block, Grid
 from ridgeline.search.sweep import place
-from ridgeline.specs.base import quantities
+from ridgeline.specs.base import quantities, with_quantity
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.model import ConvolutionalModel, Model
+from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
+from ridgeline.specs.system import System
 
 METRICS: Mapping[str, str] = {
     "time": "s",
@@ -41,8 +46,20 @@ METRICS: Mapping[str, str] = {
     "energy_per_token": "J",
     "memory": "B",
     "area": "m2",
+    "peak_power": "W",
+    "price": "USD",
 }
+DESIGN = ("area", "peak_power")  # columns that follow from the chip alone: formulas may use them
 MEMORY = "the memory's capacity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tariff:
+    """What chips cost: dollars a second of all of them, whatever they do, and dollars a joule that they draw."""
+
+    fixed: float
+    energy: float = 0.0
+    limit: Watts = 0.0  # what they are taken to draw where their energies are not known
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,11 +76,32 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
-    """One choice of structure: the chip and the steps, with the names of what was chosen."""
+    """One choice of structure: the chip, alone or in a system under a plan, and the steps, with the names of what was chosen."""
 
     labels: Mapping[str, str]
     chip: Chip
     works: tuple[Work, ...]
+    system: System | None = None
+    plan: Plan | None = None
+    tariff: Tariff | None = None
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """Quantities of the chip by dotted path, and those of the network and the hosts."""
+        network = {} if self.system is None else quantities(self.system)
+        return {**quantities(self.chip), **{name: value for name, value in network.items() if not name.startswith("chip.")}}
+
+    def placed(self, values: Mapping[str, Any]) -> tuple[Chip, System | None]:
+        """Return chip and system with the quantities that are named replaced."""
+        of_chip, of_network = quantities(self.chip), {} if self.system is None else quantities(self.system)
+        chip, _ = place(self.chip, Scenario(), {name: value for name, value in values.items() if name in of_chip})
+        if self.system is None:
+            return chip, None
+        system = self.system
+        for name, value in values.items():
+            if name in of_network and name not in of_chip:
+                system = with_quantity(system, name, value)
+        return chip, replace(system, chip=chip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +126,7 @@ class Space:
     groups: tuple[Group, ...]
     axes: Mapping[str, tuple[float, ...]]
     formulas: Mapping[str, Formula] = field(default_factory=dict[str, Formula])  # in the order in which they are computed
+    held: tuple[Held, ...] = ()  # in the order in which they are solved, each with those before it
     objectives: Mapping[str, Sense] = field(default_factory=dict[str, Sense])
     constraints: tuple[Constraint, ...] = ()
     level: str = "ideal"
@@ -144,12 +183,13 @@ def takes_arrays(chip: Chip, level: str) -> bool:
     return level == "ideal" or (level == "mapped" and is_many_core(chip))
 
 
-def step(chip: Chip, work: Work, level: str, residency: Residency) -> _Step:
+def step(chip: Chip, work: Work, level: str, residency: Residency, system: System | None = None, plan: Plan | None = None) -> _Step:
     """Return what a step takes; any quantity may be an array where `takes_arrays` says so."""
+    if system is not None and plan is not None:
+        found = estimate_plan(system, work.model, work.scenario, work.precision, plan, level=level, residency=residency)
+        return _of_estimate(found)
     if level != "ideal":
-        found = estimate(chip, work.model, work.scenario, work.precision, level=level, residency=residency)
-        held = found.capacity
-        return _Step(found.time, found.energy, found.tokens, 0.0 if held is None else held.needed, found.feasible)
+        return _of_estimate(estimate(chip, work.model, work.scenario, work.precision, level=level, residency=residency))
     precision = with_stream(chip, work.precision)
     operations = fuse(step_operations(work.model, work.scenario, precision))
     totals = fold(Machine.of(chip, precision.accumulate, residency), operations)
@@ -160,34 +200,83 @@ def step(chip: Chip, work: Work, level: str, residency: Residency) -> _Step:
     return _Step(totals.time, totals.energy, processed_tokens(work.model, work.scenario), held.needed, held.fits)
 
 
+def _of_estimate(found: Estimate) -> _Step:
+    held = found.capacity
+    return _Step(found.time, found.energy, found.tokens, 0.0 if held is None else held.needed, found.feasible)
+
+
 def columns_of(space: Space, group: Group, values: Mapping[str, Any], wanted: Sequence[str]) -> tuple[dict[str, Any], Any]:
-    """Return the columns that are wanted, and where all works fit the memory; all broadcast over the values."""
-    known: dict[str, Any] = dict(values)
-    of_chip = quantities(group.chip)
-    for target, formula in space.formulas.items():
-        known[target] = formula.value({**of_chip, **known})
-    placed = {name: value for name, value in known.items() if name in of_chip}
-    chip, _ = place(group.chip, Scenario(), placed)
-    asked = {name: value for name, value in known.items() if name not in of_chip and name in _SCENARIO_AXES}
+    """Return the columns that are wanted, and where all works fit the memory; all broadcast over the values.
+
+    What is held constant is solved for first; a point at which it cannot be is like one that does not fit.
+    """
+    known, possible = _design(space, group, dict(values), len(space.held))
+    found, fitting = _costed(space, group, known, wanted)
+    fits: Any = possible
+    for one in fitting:
+        fits = fits & np.asarray(one)
+    return {name: _known(found, name, group) for name in wanted}, fits
+
+
+def traced_columns(space: Space, group: Group, values: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+    """Return the columns that are wanted of values of any array library; nothing is held, and what does not fit is not said."""
+    known, _ = _design(space, group, dict(values), 0)
+    found, _ = _costed(space, group, known, wanted)
+    return {name: _known(found, name, group) for name in wanted}
+
+
+def _costed(space: Space, group: Group, known: Mapping[str, Any], wanted: Sequence[str]) -> tuple[dict[str, Any], list[Any]]:
+    """Return every column of a design, and where each work fits the memory."""
+    chip, system = group.placed(known)
+    base = group.quantities
+    asked = {name: value for name, value in known.items() if name not in base and name in _SCENARIO_AXES}
     steps: list[tuple[Work, _Step]] = []
     for work in group.works:
         own = {name: value for name, value in asked.items() if name not in work.fixed}
         _, scenario = place(chip, work.scenario, own)
         moved = Work(name=work.name, model=work.model, scenario=scenario, precision=work.precision, weight=work.weight)
-        steps.append((work, step(chip, moved, space.level, space.residency)))
-    found: dict[str, Any] = {**of_chip, **known, **_metrics(steps)}
-    if "area" in wanted:
-        found["area"] = _area(chip)
-    fits: Any = True
-    for _, one in steps:
-        fits = fits & np.asarray(one.fits)
-    return {name: _known(found, name, group) for name in wanted}, fits
+        steps.append((work, step(chip, moved, space.level, space.residency, system, group.plan)))
+    found: dict[str, Any] = {**base, **known, **_metrics(steps, group.tariff)}
+    found |= {name: _of_design(name, group, chip) for name in DESIGN if name in wanted and name not in found}
+    return found, [one.fits for _, one in steps]
+
+
+def _design(space: Space, group: Group, known: dict[str, Any], holding: int) -> tuple[dict[str, Any], Any]:
+    """Return the axes with what formulas and what is held constant make of them, and where that can be."""
+    if not holding:
+        base = group.quantities
+        for target, formula in space.formulas.items():
+            for name in formula.names:
+                if name in DESIGN and name not in known:
+                    known[name] = _of_design(name, group, group.placed(known)[0])
+            known[target] = formula.value({**base, **known})
+        return known, True
+    held = space.held[holding - 1]
+    earlier: list[Any] = [True]
+
+    def value(quantity: Any) -> Any:
+        found, earlier[0] = _design(space, group, {**known, held.by: quantity}, holding - 1)
+        return found[held.name] if held.name in found else _of_design(held.name, group, group.placed(found)[0])
+
+    quantity, possible = solved(held, float(group.quantities[held.by]), value)
+    found, able = _design(space, group, {**known, held.by: quantity}, holding - 1)
+    return found, possible & np.asarray(able)
+
+
+def _of_design(name: str, group: Group, chip: Chip) -> Quantity:
+    if name == "area":
+        return _area(chip)
+    form = group.works[0].precision.activations
+    try:
+        return total(list(peak_power(chip, form).values()))
+    except KeyError:
+        raise InputError(f"the peak power of {chip.name} in {form.name} does not follow from its file") from None
 
 
 _SCENARIO_AXES = ("batch", "prompt", "context", "output", "samples", "verified", "acceptance", "source_tokens", "data_ranks")
 
 
-def _metrics(steps: Sequence[tuple[Work, _Step]]) -> dict[str, Any]:
+def _metrics(steps: Sequence[tuple[Work, _Step]], tariff: Tariff | None) -> dict[str, Any]:
     """Return the mix's columns: times, energies and tokens weighted by how often a work comes."""
     time = total([work.weight * one.time for work, one in steps])
     tokens = total([work.weight * one.tokens for work, one in steps])
@@ -201,6 +290,9 @@ def _metrics(steps: Sequence[tuple[Work, _Step]]) -> dict[str, Any]:
     if len(energies) == len(steps):
         energy = total(energies)
         found |= {"energy": energy, "power": energy / time, "energy_per_token": energy / tokens}
+    if tariff is not None:
+        drawn = found["energy"] if "energy" in found else tariff.limit * time
+        found["price"] = 1e6 * (tariff.fixed * time + tariff.energy * drawn) / tokens
     return found
 
 
@@ -213,7 +305,13 @@ def _area(chip: Chip) -> Quantity:
 
 def _known(found: Mapping[str, Any], name: str, group: Group) -> Any:
     if name not in found:
-        what = "its file gives no energies" if name in METRICS else "its file does not say it"
+        what = (
+            "no price of it is known"
+            if name == "price"
+            else "its file gives no energies"
+            if name in METRICS
+            else "its file does not say it"
+        )
         raise InputError(f"`{name}` of {group.chip.name} is not known: {what}")
     return found[name]
 
@@ -235,7 +333,8 @@ def columns(space: Space) -> tuple[str, ...]:
     """Return the columns that are kept: axes, formulas, metrics, objectives and what constraints are on."""
     usual = ["time", "tokens_per_second", "memory"]
     usual += [f"time.{work.name}" for work in space.groups[0].works] if len(space.groups[0].works) > 1 else []
-    names = [*space.axes, *space.formulas, *usual, *space.objectives, *(one.name for one in space.constraints)]
+    held = [name for one in space.held for name in (one.by, one.name)]
+    names = [*space.axes, *held, *space.formulas, *usual, *space.objectives, *(one.name for one in space.constraints)]
     return tuple(dict.fromkeys(names))
 
 

@@ -1,58 +1,95 @@
-"""The planner: every way to spread a model over so many chips, each costed over batches, the best for a target first."""
+"""The planner: every way to use so many chips, costed over arrays of batches, chunks and drafts, the best for a target first."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ridgeline.arrays import is_scalar
+from ridgeline.costs.ideal import Residency
 from ridgeline.errors import InputError
+from ridgeline.mapping.epilogue import Fusion
 from ridgeline.parallel import estimate_plan
-from ridgeline.quantities import Bytes, Count, PerSecond, Seconds, show
-from ridgeline.results import Estimate
-from ridgeline.search.explore import takes_arrays
+from ridgeline.quantities import Bytes, Count, PerSecond, Seconds, Watts, show
+from ridgeline.results import Interval
 from ridgeline.search.pareto import pareto
+from ridgeline.search.plan_points import (
+    MODES,
+    SENSES,
+    Aim,
+    Columns,
+    Mode,
+    Service,
+    Tariff,
+    Worker,
+    aggregated,
+    best_of,
+    disaggregated,
+    meets,
+    miss,
+    pools,
+    replicas,
+    worker,
+)
+from ridgeline.search.plan_steps import Prompts, Setting
 from ridgeline.specs.model import ConvolutionalModel, Model
 from ridgeline.specs.plan import Plan
 from ridgeline.specs.precision import Precision
 from ridgeline.specs.scenario import Scenario
 from ridgeline.specs.system import System
 
-Aim = Literal["throughput", "tpot", "ttft"]
+__all__ = [
+    "MODES",
+    "Aim",
+    "Found",
+    "Mode",
+    "PlanRow",
+    "Pool",
+    "Refused",
+    "Service",
+    "Tariff",
+    "divisors",
+    "plans",
+    "replicas",
+    "search",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Service:
-    """What is asked of the chips: the requests, and the targets; `batch` 0 tries all powers of two."""
+class Pool:
+    """Workers of one kind, in a service of two pools."""
 
-    prompt: int
-    output: int
-    batch: int = 0
-    most_batch: int = 4096
-    ttft: Seconds = math.inf
-    tpot: Seconds = math.inf
-    aim: Aim = "throughput"
+    plan: str
+    workers: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """One plan in one precision at its best batch."""
+    """One plan in one precision at its best batch, chunk and draft."""
 
-    plan: str
+    plan: str  # of two pools that of the workers that decode
     precision: str
-    batch: Count
+    mode: Mode
+    batch: Count  # sequences that decode at once, on all chips
+    chunk: Count  # tokens of a prompt that a step takes beside decoding; 0: whole prompts in steps of their own
+    draft: Count  # drafted tokens a step
+    prompts: Pool | None  # of two pools
+    decoders: int  # workers that decode; 1 where there is one pool
+    transfer: Seconds  # of a prompt's cache from one pool to the other
     ttft: Seconds
     tpot: Seconds
-    throughput: PerSecond  # output tokens a second of all chips, the prompts computed on the same chips
+    throughput: PerSecond  # output tokens a second of all chips
+    power: Watts | None  # of all chips; None where the chip's file gives no energies
+    price: float | None  # dollars a million output tokens; None without a tariff
     decode_bound: str
     prefill_bound: str
-    memory: Bytes  # of the fullest chip, in decode
+    binding: str  # what binds the steps that take most of the time
+    memory: Bytes  # of the fullest chip that decodes
     free: Bytes  # of its memory
     meets: bool
     level: str
-    front: bool = False  # no other plan is better in all of ttft, tpot and throughput
+    interval: Interval | None = None  # of TPOT, s
+    front: bool = False  # no other row is better in all of ttft, tpot and throughput
     reason: str = ""  # why it is not meant: the target that it misses
     against: str = ""  # what it loses to the best by, and where
 
@@ -64,6 +101,16 @@ class Refused:
     plan: str
     precision: str
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """What a search has found: each plan at its best, best first; the front of all points; what cannot be; points costed."""
+
+    rows: tuple[PlanRow, ...]
+    front: tuple[PlanRow, ...]
+    refused: tuple[Refused, ...]
+    evaluated: int
 
 
 def divisors(number: int) -> list[int]:
@@ -78,7 +125,8 @@ def divisors(number: int) -> list[int]:
 def plans(model: Model | ConvolutionalModel, chips: int, *, context_parallel: bool = False) -> Iterator[Plan]:
     """Yield every plan of exactly so many chips: tensor × context × pipeline × data, experts over what they may span.
 
-    A pipeline runs one micro-batch, or as many as it has stages. Where tensor ranks share KV heads, or there are experts, attention
+    Norms and residuals are whole on every tensor rank, or cut over them (sequence parallel). A pipeline runs one micro-batch, or as
+    many as it has stages. Where tensor ranks share KV heads, or there are experts, attention
     may take sequences instead of heads. What does not divide is left to the cost to refuse, with its reason.
 
     >>> from ridgeline.specs.model import ConvolutionalModel
@@ -95,9 +143,16 @@ def plans(model: Model | ConvolutionalModel, chips: int, *, context_parallel: bo
                 data = chips // tensor // context // pipeline
                 for expert in divisors(tensor * context * data) if experts else [1]:
                     one = Plan(tensor=tensor, context=context, pipeline=pipeline, data=data, expert=expert)
-                    yield from _with_micro_batches(one)
+                    yield from _variants(one)
                     if tensor > 1 and _may_spread_attention(model, tensor):
                         yield from _with_micro_batches(replace(one, attention_data_parallel=True))
+
+
+def _variants(plan: Plan) -> Iterator[Plan]:
+    """Yield a plan with its norms and residuals whole on every tensor rank, and cut over them."""
+    yield from _with_micro_batches(plan)
+    if plan.tensor > 1:
+        yield from _with_micro_batches(replace(plan, sequence=plan.tensor, sequence_parallel_norms=True))
 
 
 def _with_micro_batches(plan: Plan) -> Iterator[Plan]:
@@ -113,123 +168,111 @@ def _may_spread_attention(model: Model, tensor: int) -> bool:
     )
 
 
-def replicas(plan: Plan) -> int:
-    """Return the sequences that a plan needs at least, one for each group of ranks that works on sequences of its own."""
-    return int(plan.data * (plan.tensor if plan.attention_data_parallel else 1))
+class Fastest(NamedTuple):
+    """The plan with the least time, and how many fit of how many there are."""
+
+    plan: Plan | None
+    fitting: int
+    tried: int
 
 
-# ---- costing ----------------------------------------------------------------------------------------------------------------
+def fastest(setting: Setting, scenario: Scenario, chips: int, *, residency: Residency = "cold", fusion: Fusion = "best") -> Fastest:
+    """Return the plan of so many chips under which one step takes the least time, of those that divide and fit."""
+    best: tuple[float, Plan] | None = None
+    fitting = tried = 0
+    for plan in plans(setting.model, chips, context_parallel=True):
+        tried += 1
+        try:
+            found = estimate_plan(
+                setting.system,
+                setting.model,
+                scenario,
+                setting.precision,
+                plan,
+                level=setting.level,
+                residency=residency,
+                fusion=fusion,
+            )
+        except InputError:  # does not divide
+            continue
+        if found.feasible:
+            fitting += 1
+            best = (float(found.time), plan) if best is None or found.time < best[0] else best
+    return Fastest(None if best is None else best[1], fitting, tried)
 
 
-def cost(
-    system: System,
-    model: Model | ConvolutionalModel,
-    plan: Plan,
-    precision: Precision,
-    service: Service,
-    level: str = "ideal",
-) -> PlanRow | Refused:
-    """Return a plan at the batch that is best for the aim and meets the targets, or the reason why it cannot be.
+# ---- rows -------------------------------------------------------------------------------------------------------------------
 
-        TTFT = prefill of one prompt in each group of ranks;   TPOT = decode step / tokens a sequence gains
-        throughput = output / (TTFT / groups + output · TPOT / batch)
 
-    Chips compute prompts and decode in turn, nothing overlapped; the context of decode is the whole request. Waiting is not
-    counted: `serve` plays requests.
-    """
-    groups, name = replicas(plan), precision.name
-    unit = groups * int(plan.micro_batches)
-    batches = _batches(service, unit)
-    if not len(batches):
-        return Refused(
-            plan=plan.text, precision=name, reason=f"a batch of {service.batch or service.most_batch} is no multiple of {unit}"
+_NUMBERS = ("batch", "chunk", "draft", "ttft", "tpot", "throughput", "memory")
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """Columns of points, and whose they are."""
+
+    columns: Columns
+    setting: Setting
+    workers: Sequence[Worker]  # that the points' `worker` names; the first where there is one pool
+    split: tuple[int, int, int, int] | None = None
+    prompter: Worker | None = None
+
+    def row(self, index: int, service: Service) -> PlanRow:
+        """Return one point as a row."""
+        values = {name: column[index] for name, column in self.columns.items()}
+        mine = self.workers[int(values.get("worker", 0))]
+        keeps = bool(meets({name: np.asarray([value]) for name, value in values.items()}, service)[0])
+        pool = None if self.prompter is None or self.split is None else Pool(plan=self.prompter.plan.text, workers=self.split[1])
+        known: dict[str, Any] = {name: float(values[name]) for name in ("power", "price")}
+        numbers: dict[str, Any] = {name: float(values[name]) for name in _NUMBERS}
+        bounds: dict[str, Any] = {name: str(values[name]) for name in ("decode_bound", "prefill_bound", "binding")}
+        return PlanRow(
+            plan=mine.plan.text,
+            precision=self.setting.precision.name,
+            mode="aggregated" if pool is None else "disaggregated",
+            **numbers,
+            prompts=pool,
+            decoders=1 if self.split is None else self.split[3],
+            transfer=float(values.get("transfer", 0.0)),
+            **{name: value if np.isfinite(value) else None for name, value in known.items()},
+            **bounds,
+            free=float(values["available"] - values["memory"]),
+            meets=keeps,
+            level=self.setting.level,
+            interval=_interval(values, mine),
+            reason="" if keeps else _missed(service, values),
         )
-    prefill = Scenario(phase="prefill", batch=float(groups), prompt=float(service.prompt))
-    decode = Scenario(phase="decode", batch=batches, context=float(service.prompt + service.output))
-    try:
-        steps = _decode(system, model, decode, precision, plan, level)
-        if not (steps["short"] <= 0).any():
-            return Refused(plan=plan.text, precision=name, reason=_too_large(float(np.min(steps["short"])), "decode", batches[0]))
-        first = estimate_plan(system, model, prefill, precision, replace(plan, micro_batches=1), level=level)
-    except InputError as error:
-        return Refused(plan=plan.text, precision=name, reason=str(error))
-    if not first.feasible:
-        return Refused(plan=plan.text, precision=name, reason=_too_large(_short(first), "prefill", groups))
-    ttft = float(first.time)
-    tpot = steps["time"] * batches / steps["tokens"]
-    throughput = service.output / (ttft / groups + service.output * tpot / batches)
-    fits = steps["short"] <= 0
-    meets = fits & (tpot <= service.tpot) & (ttft <= service.ttft)
-    score = {"throughput": -throughput, "tpot": tpot, "ttft": -throughput + 0.0 * tpot}[service.aim]
-    allowed = meets if meets.any() else fits
-    # Where nothing meets the targets the row shows the nearest miss: the batch whose TPOT is least.
-    best = int(np.argmin(np.where(allowed, score if meets.any() else tpot, np.inf)))
-    return PlanRow(
-        plan=plan.text,
-        precision=name,
-        batch=float(batches[best]),
-        ttft=ttft,
-        tpot=float(tpot[best]),
-        throughput=float(throughput[best]),
-        decode_bound=str(steps["bound"][best]),
-        prefill_bound=str(first.bound),
-        memory=float(steps["needed"][best]),
-        free=float(steps["available"][best] - steps["needed"][best]),
-        meets=bool(meets[best]),
-        level=level,
-        reason="" if meets[best] else _missed(service, ttft, float(tpot[best])),
-    )
 
 
-def _batches(service: Service, unit: int) -> Any:
-    if service.batch:
-        return np.array([float(service.batch)]) if service.batch % unit == 0 else np.zeros(0)
-    count = int(math.log2(service.most_batch / unit)) + 1 if unit <= service.most_batch else 0
-    return unit * 2.0 ** np.arange(count)
+def _interval(values: Mapping[str, Any], mine: Worker) -> Interval | None:
+    factors, tpot = mine.grid.steps.factors, float(values["tpot"])
+    if factors is None:
+        return None
+    return Interval(coverage=factors[2], lower=tpot * float(values["lower"]), upper=tpot * float(values["upper"]))
 
 
-def _decode(
-    system: System, model: Model | ConvolutionalModel, scenario: Scenario, precision: Precision, plan: Plan, level: str
-) -> Mapping[str, Any]:
-    """Return decode steps over batches: as one array where the level takes arrays, else one after the other."""
-    batches = scenario.batch
-    if takes_arrays(system.chip, level):
-        return _columns(estimate_plan(system, model, scenario, precision, plan, level=level), len(batches))
-    parts = [
-        _columns(estimate_plan(system, model, replace(scenario, batch=float(one)), precision, plan, level=level), 1)
-        for one in batches
-    ]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+_UNITS = {"ttft": "s", "tpot": "s", "throughput": "1/s", "power": "W"}
 
 
-def _columns(found: Estimate, count: int) -> Mapping[str, Any]:
-    held = found.capacity
-    if held is None:
-        raise InputError("what the step keeps in memory is not known")
-    numbers = {
-        "time": found.time,
-        "tokens": found.tokens,
-        "short": held.shortfall,
-        "needed": held.needed,
-        "available": held.available + held.further_available,
-    }
-    spread = {name: np.broadcast_to(np.asarray(value, dtype=np.float64), (count,)) for name, value in numbers.items()}
-    names = np.array(found.resources)
-    bound = [found.bound] if is_scalar(found.bound) else names[np.asarray(found.bound, dtype=int)]
-    return {**spread, "bound": np.broadcast_to(np.asarray(bound), (count,))}
+def _missed(service: Service, values: Mapping[str, Any]) -> str:
+    if not values["fits"]:
+        short = values["memory"] - values["available"]
+        return f"{show(float(short), 'B')} short of memory" if short > 0 else "chunks do not keep up with so many sequences"
+    said: list[str] = []
+    for name, sense in SENSES.items():
+        value, limit = float(values[name]), float(getattr(service, name))
+        if value > limit if sense == "min" else value < limit:
+            shown = [show(one, _UNITS[name]) if name in _UNITS else f"{one:.4g} $ a million tokens" for one in (value, limit)]
+            title = name.upper() if name in ("ttft", "tpot") else name
+            said.append(f"{title} {shown[0]} {'>' if sense == 'min' else '<'} {shown[1]}")
+        elif np.isnan(value) and np.isfinite(limit):
+            said.append(f"{name} is not known")
+    return ", ".join(said)
 
 
-def _too_large(short: Bytes, phase: str, batch: Count) -> str:
-    return f"{show(short, 'B')} short of memory in {phase} at a batch of {batch:g}"
-
-
-def _short(found: Estimate) -> float:
-    return 0.0 if found.capacity is None else float(found.capacity.shortfall)
-
-
-def _missed(service: Service, ttft: float, tpot: float) -> str:
-    said = [("TTFT", ttft, service.ttft), ("TPOT", tpot, service.tpot)]
-    return ", ".join(f"{name} {show(value, 's')} > {show(limit, 's')}" for name, value, limit in said if value > limit)
+def _of_row(one: PlanRow) -> dict[str, Any]:
+    values = {name: getattr(one, name) for name in SENSES}
+    return {name: np.asarray(np.nan if value is None else value) for name, value in values.items()}
 
 
 def ranked(rows: Sequence[PlanRow], service: Service) -> tuple[PlanRow, ...]:
@@ -242,26 +285,32 @@ def ranked(rows: Sequence[PlanRow], service: Service) -> tuple[PlanRow, ...]:
         [one.meets for one in rows],
     )
     marked = [replace(one, front=bool(on)) for one, on in zip(rows, front, strict=True)]
-
-    def key(one: PlanRow) -> tuple[Any, ...]:
-        values = {"throughput": -one.throughput, "tpot": one.tpot, "ttft": one.ttft}
-        miss = max(one.ttft / service.ttft, one.tpot / service.tpot)
-        return (not one.meets, 0.0 if one.meets else miss, values[service.aim], -one.throughput, one.ttft, one.plan, one.precision)
-
-    ordered = sorted(marked, key=key)
+    ordered = sorted(marked, key=lambda one: _place(one, service))
     return (ordered[0], *(replace(one, against=_against(one, ordered[0], service.aim)) for one in ordered[1:]))
+
+
+def _place(one: PlanRow, service: Service) -> tuple[Any, ...]:
+    """Return what rows are put in order by."""
+    away = 0.0 if one.meets else float(miss(_of_row(one), service))
+    value = getattr(one, service.aim)
+    aim = np.inf if value is None else -value if SENSES[service.aim] == "max" else value
+    return (not one.meets, away, aim, -one.throughput, one.ttft, one.plan, one.precision, one.mode, one.decoders)
 
 
 def _against(one: PlanRow, best: PlanRow, aim: Aim) -> str:
     """Say what a plan loses to the best by, the aim before all, and the resource that binds it there."""
-    ratios = {
-        "throughput": (best.throughput / one.throughput, one.decode_bound),
-        "tpot": (one.tpot / best.tpot, one.decode_bound),
-        "ttft": (one.ttft / best.ttft, one.prefill_bound),
-    }
-    name = aim if ratios[aim][0] > 1.0005 else max(ratios, key=lambda key: ratios[key][0])
+    ratios: dict[str, tuple[float, str]] = {}
+    bounds = {"ttft": one.prefill_bound, "tpot": one.decode_bound}
+    for name, sense in SENSES.items():
+        mine, other = getattr(one, name), getattr(best, name)
+        if mine is not None and other is not None:
+            ratios[name] = (mine / other if sense == "min" else other / mine, bounds.get(name, one.binding))
+    name = aim if aim in ratios and ratios[aim][0] > 1.0005 else max(("ttft", "tpot", "throughput"), key=lambda key: ratios[key][0])
     ratio, bound = ratios[name]
     return f"{name} {ratio:.3g}× worse, bound by {bound}" if ratio > 1.0005 else "equal"
+
+
+# ---- the search -------------------------------------------------------------------------------------------------------------
 
 
 def search(
@@ -273,18 +322,138 @@ def search(
     *,
     level: str = "ideal",
     context_parallel: bool = False,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[tuple[PlanRow, ...], tuple[Refused, ...]]:
-    """Cost every plan in every precision; return those that can be, best first, and those that cannot, with the reason."""
-    every = [(plan, one) for plan in plans(model, chips, context_parallel=context_parallel) for one in precisions]
-    rows: list[PlanRow] = []
+) -> Found:
+    """Cost every plan in every precision, and every split into two pools; return each plan at its best, and the front of all."""
+    settings = [Setting(system=system, model=model, precision=one, level=level) for one in precisions]
+    sizes = _sizes(model, chips, service)
+    every = [
+        _Task(setting, size == chips, replace(plan, overlap=service.overlap))
+        for setting in settings
+        for size in sizes
+        for plan in plans(model, size, context_parallel=context_parallel)
+        if size == chips or _is_worker(model, plan)
+    ]
+    candidates: list[_Candidate] = []
     refused: list[Refused] = []
-    for index, (plan, precision) in enumerate(every):
-        found = cost(system, model, plan, precision, service, level)
-        if isinstance(found, PlanRow):
-            rows.append(found)
+    parts: dict[str, dict[int, list[Worker]]] = {}
+    for index, (task, found) in enumerate(_evaluated(every, service, chips, workers)):
+        if isinstance(found, Refused):
+            refused += [found] if task.whole else []
+        elif found.columns is not None:
+            candidates.append(_Candidate(found.columns, task.setting, (found.worker,)))
         else:
-            refused.append(found)
+            parts.setdefault(task.setting.precision.name, {}).setdefault(int(task.plan.chips), []).append(found.worker)
         if progress is not None:
             progress(index + 1, len(every))
-    return ranked(rows, service), tuple(refused)
+    for setting in settings:
+        if isinstance(model, Model) and setting.precision.name in parts:
+            pooled = pools(parts[setting.precision.name], service)
+            for split, prompter, ones, columns in disaggregated(setting, model, pooled, service, chips):
+                candidates.append(_Candidate(columns, setting, ones, split, prompter))
+    rows, unfit = _best_rows(candidates, service)
+    evaluated = sum(len(one.columns["batch"]) for one in candidates)
+    return Found(rows=ranked(rows, service), front=_front(candidates, service), refused=(*refused, *unfit), evaluated=evaluated)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """A plan to cost: of all chips, or of a worker."""
+
+    setting: Setting
+    whole: bool
+    plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class _Costed:
+    """A plan's steps, and its services where it takes all chips."""
+
+    worker: Worker
+    columns: Columns | None
+
+
+def _cost(tasks: Sequence[_Task], service: Service, chips: int) -> list[_Costed | Refused]:
+    """Cost plans one after the other; a plan that cannot be is told with its reason."""
+    known: dict[str, Prompts] = {}
+    found: list[_Costed | Refused] = []
+    for task in tasks:
+        try:
+            one = worker(task.setting, task.plan, service, known)
+        except InputError as error:
+            found.append(Refused(plan=task.plan.text, precision=task.setting.precision.name, reason=str(error)))
+            continue
+        columns = aggregated(one, service, chips) if task.whole and "aggregated" in service.modes else None
+        if columns is None and task.whole:
+            found.append(Refused(plan=task.plan.text, precision=task.setting.precision.name, reason="one pool is not asked for"))
+        else:
+            found.append(_Costed(one.without_parts(), columns))
+    return found
+
+
+_TASKS = 32  # of a process at a time: enough that handing them over costs nothing
+
+
+def _evaluated(tasks: Sequence[_Task], service: Service, chips: int, workers: int) -> Iterator[tuple[_Task, _Costed | Refused]]:
+    """Yield each plan with what it costs, in order; by several processes where there is enough to do."""
+    parts = [tasks[start : start + _TASKS] for start in range(0, len(tasks), _TASKS)]
+    if workers <= 1 or len(parts) < 2 * workers:
+        for part in parts:
+            yield from zip(part, _cost(part, service, chips), strict=True)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from functools import partial
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for part, found in zip(parts, pool.map(partial(_cost, service=service, chips=chips), parts), strict=True):
+            yield from zip(part, found, strict=True)
+
+
+def _sizes(model: Model | ConvolutionalModel, chips: int, service: Service) -> list[int]:
+    """Return the chips of a worker: all, and where two pools may be, divisors of all and powers of two below."""
+    if "disaggregated" not in service.modes or chips == 1 or isinstance(model, ConvolutionalModel):
+        return [chips]
+    smaller = {1 << place for place in range(chips.bit_length())} | set(divisors(chips))
+    return [chips, *sorted(one for one in smaller if one < chips)]
+
+
+def _is_worker(model: Model | ConvolutionalModel, plan: Plan) -> bool:
+    """Say whether a plan is no more than several smaller workers side by side: data ranks that no experts span."""
+    return plan.data == 1 or plan.expert > 1 or isinstance(model, ConvolutionalModel)
+
+
+def _best_rows(candidates: Sequence[_Candidate], service: Service) -> tuple[list[PlanRow], list[Refused]]:
+    """Return every plan at its best, and every split of the chips at its best."""
+    rows: list[PlanRow] = []
+    refused: list[Refused] = []
+    splits: dict[tuple[Any, ...], PlanRow] = {}
+    for one in candidates:
+        row = one.row(best_of(one.columns, service), service)
+        if one.split is None:
+            if one.columns["fits"].any():
+                rows.append(row)
+            else:
+                refused.append(Refused(plan=row.plan, precision=row.precision, reason=row.reason))
+            continue
+        key = (row.precision, one.split)
+        before = splits.get(key)
+        splits[key] = row if before is None else min(row, before, key=lambda each: _place(each, service))
+    return [*rows, *splits.values()], refused
+
+
+def _front(candidates: Sequence[_Candidate], service: Service) -> tuple[PlanRow, ...]:
+    """Return the points of all plans that meet the targets and that no other is better than in all of TTFT, TPOT and throughput."""
+    kept: list[tuple[_Candidate, int]] = []
+    for one in candidates:  # those of each plan first, so that few are compared with all
+        on = pareto(
+            [one.columns[name] for name in ("ttft", "tpot", "throughput")], ["min", "min", "max"], meets(one.columns, service)
+        )
+        kept += [(one, int(index)) for index in np.flatnonzero(on)]
+    if not kept:
+        return ()
+    values = [[float(one.columns[name][index]) for one, index in kept] for name in ("ttft", "tpot", "throughput")]
+    on = pareto(values, ["min", "min", "max"])
+    rows = [one.row(index, service) for (one, index), stays in zip(kept, on, strict=True) if stays]
+    return tuple(replace(one, front=True) for one in sorted(rows, key=lambda one: (one.ttft, one.tpot, -one.throughput, one.plan)))

@@ -1,11 +1,13 @@
 """Inverse questions: the least or the largest value of one quantity that meets a target, and the neighbour that does not."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ridgeline.errors import InfeasibleError, InputError
 
+_WINDOW = 33
 _SAMPLES = 9
 
 
@@ -28,7 +30,8 @@ def boundary(
 
     Bisects in the logarithm until the neighbour that fails is within the tolerance, relative; whole numbers until it is the next
     one. What meets must go on meeting in the asked direction: that is tested at some values between, and `InputError` says where
-    it does not hold. Raises `InfeasibleError` where no end of the bracket meets the target.
+    it does not hold. Raises `InfeasibleError` where neither an end of the bracket nor one
+    of 33 values between meets the target.
 
     >>> round(boundary(lambda value: value * value >= 2.0, 1.0, 8.0).value, 6)
     1.414214
@@ -50,10 +53,26 @@ def boundary(
             raise InputError(
                 f"the target is met at {bad:g} and not at {good:g}: {'leave --most out' if most else 'ask with --most'}"
             )
-        raise InfeasibleError(f"the target is met nowhere: neither {low:g} nor {high:g}, the ends of the bracket, meets it")
+        good, bad = _inside(holds, low, high, most=most, whole=whole)
+        return _bisected(holds, (good, bad), (low, high), most=most, whole=whole, tolerance=tolerance, tried=tried)
     _check_monotone(holds, low, high, most=most, whole=whole)
     if holds(bad):
         return Solution(value=bad, neighbour=None, low=low, high=high, most=most, evaluations=len(tried))
+    return _bisected(holds, (good, bad), (low, high), most=most, whole=whole, tolerance=tolerance, tried=tried)
+
+
+def _bisected(
+    holds: Callable[[float], bool],
+    ends: tuple[float, float],
+    bracket: tuple[float, float],
+    *,
+    most: bool,
+    whole: bool,
+    tolerance: float,
+    tried: Mapping[float, bool],
+) -> Solution:
+    """Return the value between one that meets the target and one that does not, as near to the latter as asked."""
+    good, bad = ends
     while not _next_to(good, bad, whole=whole, tolerance=tolerance):
         middle = math.sqrt(good * bad)
         if whole:
@@ -61,7 +80,23 @@ def boundary(
         if middle in (good, bad):
             break
         good, bad = (middle, bad) if holds(middle) else (good, middle)
+    low, high = bracket
     return Solution(value=good, neighbour=bad, low=low, high=high, most=most, evaluations=len(tried))
+
+
+def _inside(holds: Callable[[float], bool], low: float, high: float, *, most: bool, whole: bool) -> tuple[float, float]:
+    """Return a value inside the bracket that meets a target which neither end meets, and the value before it, which does not.
+
+    Two targets may leave a window: a batch large enough for a throughput and small enough for a latency. Raises `InfeasibleError`
+    where none of the values tried meets it.
+    """
+    values = [low * (high / low) ** (index / (_WINDOW - 1)) for index in range(_WINDOW)]
+    values = sorted({float(round(one)) for one in values}) if whole else values
+    values = values[::-1] if most else values
+    for before, value in pairwise(values):
+        if holds(value):
+            return value, before
+    raise InfeasibleError(f"the target is met nowhere: neither {low:g} nor {high:g}, nor any value tried between them, meets it")
 
 
 def _next_to(good: float, bad: float, *, whole: bool, tolerance: float) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from ridgeline.errors import InputError
-from ridgeline.quantities import BytesPerSecond, Count, Fraction, Seconds
+from ridgeline.quantities import Bytes, BytesPerSecond, Count, Fraction, Seconds
 
 PolicyName = Literal["static", "continuous", "chunked", "prefill-first", "decode-first", "disaggregated"]
 Preemption = Literal["recompute", "swap"]
@@ -50,6 +50,10 @@ class Serving:
     token_budget: int = 2048
     page: int = 16  # tokens
     watermark: Fraction = 0.01  # of the pages stay free when a request is admitted beside others
+    reserves: bool = False  # a request is admitted when the pages of its whole output are free, and then never preempted
+    memory_share: Fraction = 1.0  # of the main memory that the service may use
+    cache_share: Fraction = 1.0  # of what weights and activations leave of it that pages take
+    set_aside: Bytes = 0.0  # of a chip's memory for driver, libraries and launched graphs
     preemption: Preemption = "recompute"
     swap_bandwidth: BytesPerSecond | None = None
     replicas: int = 1
@@ -68,6 +72,11 @@ class Serving:
                 raise InputError(f"{name.replace('_', ' ')} {getattr(self, name)}: 1 or more is wanted")
         if not 0.0 <= self.watermark < 1.0:
             raise InputError(f"watermark {self.watermark:g}: a fraction of the pages from 0 to below 1 is wanted")
+        for name in ("memory_share", "cache_share"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name):g}: a fraction above 0, at most 1, is wanted")
+        if not self.set_aside >= 0:
+            raise InputError(f"set aside {self.set_aside:g}: bytes, 0 or more, are wanted")
         if self.preemption == "swap" and not _positive(self.swap_bandwidth):
             raise InputError("preemption by swapping: the bandwidth to the host's memory is wanted")
         if self.policy == "disaggregated" and not _positive(self.link_bandwidth):

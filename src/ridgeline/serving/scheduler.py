@@ -131,7 +131,8 @@ class Replica:
         self.traits = serving.traits
         self.verified = verified
         self.gain = gain  # tokens that a sequence gains a step
-        self.reserves = serving.traits.padded or verified > 1  # pages of the whole request are taken when it is admitted
+        # Pages of the whole request are taken when it is admitted.
+        self.reserves = serving.traits.padded or verified > 1 or serving.reserves
         self.bytes_per_token = bytes_per_token
         self.pages = Pages(pages, serving.page)
         self.spare = int(serving.watermark * pages)

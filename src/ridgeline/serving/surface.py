@@ -10,6 +10,9 @@ products with weight matrices, norms, experts. Their weights are read once for a
 product with the vocabulary, for tokens whose logits are needed. `decode` and `prefill` are what a phase has of its own:
 attention above all; of prefill's, `prompts` is what no past changes. v tokens are verified a sequence (1 without speculation).
 
+Where a host issues kernels more slowly than the chip runs them, no step is shorter than it takes for those of a step; what it adds
+once a request is no part of a step.
+
 What that neglects: decode sequences have one mean context, so a layer with a window sees the mean, not the spread; chunks of
 one step do not share a launch; what one phase leaves idle another does not use, because operations follow one another.
 """
@@ -17,12 +20,14 @@ one step do not share a launch; what one phase leaves idle another does not use,
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ridgeline.arrays import total
 from ridgeline.errors import InputError
+from ridgeline.mapping.software_step import HOST, ISSUE, REQUEST
 from ridgeline.quantities import Count, Fraction, Joules, Seconds, Watts
 from ridgeline.results import Estimate, OperationEstimate
 from ridgeline.specs.model import Model
@@ -135,9 +140,11 @@ class Surface:
         self.verified = verified
         self.extent = extent
         self._estimator = estimator
+        self._issue = _issue_time(estimator(Scenario(phase="decode", batch=1.0, context=1.0)))
         self._alike, self._prompts_alike = self._classify()
         single = self._estimate(phase="decode", batch=_dense(extent.tokens), context=1.0)
         self.static_power = _static_power(single)
+        self._chips = _energy_scale(single)
         self.has_energy = single.energy is not None
         whole = np.arange(extent.tokens + 1, dtype=np.float64)
         nodes = np.asarray(_dense(extent.tokens))
@@ -154,7 +161,13 @@ class Surface:
     # ---- making the tables -----------------------------------------------------------------------------------------------
 
     def _estimate(self, **counts: Any) -> Estimate:
-        return self._estimator(Scenario(**counts))
+        """Return an estimate without what the host adds once a request, or while the chip runs: `step` takes account of that."""
+        found = self._estimator(Scenario(**counts))
+        apart = [row for row in found.operations if row.kind == HOST and row.name.endswith((ISSUE, REQUEST))]
+        if not apart:
+            return found
+        kept = tuple(row for row in found.operations if not any(row is one for one in apart))
+        return replace(found, operations=kept, time=found.time - total([row.time * row.count for row in apart]))
 
     def _classify(self) -> tuple[frozenset[str], frozenset[str]]:
         """Names of the operations that cost decode and prefill the same, and of those of prefill alone that no past changes."""
@@ -177,13 +190,13 @@ class Surface:
 
     def _parts(self, found: Estimate, shape: tuple[int, ...]) -> tuple[tuple[Numbers, Numbers], tuple[Numbers, Numbers]]:
         """Return time and energy of the shared operations, and of the head."""
-        shared = _sum([row for row in found.operations if row.name in self._alike], shape)
-        return shared, _sum([row for row in found.operations if _is_head(row.name)], shape)
+        shared = _sum([row for row in found.operations if row.name in self._alike], shape, self._chips)
+        return shared, _sum([row for row in found.operations if _is_head(row.name)], shape, self._chips)
 
     def _own(self, found: Estimate, shape: tuple[int, ...]) -> tuple[Numbers, Numbers]:
         """Return time and energy of what neither is shared nor the head."""
         apart = self._alike | self._prompts_alike
-        return _sum([row for row in found.operations if row.name not in apart and not _is_head(row.name)], shape)
+        return _sum([row for row in found.operations if row.name not in apart and not _is_head(row.name)], shape, self._chips)
 
     def _make_decode(self, windows: Sequence[float]) -> None:
         batch = _nodes(1, self.extent.sequences, 1.08, dense=32)
@@ -201,11 +214,11 @@ class Surface:
         # What only prefill has but no past changes is taken once for all new tokens of a step.
         nodes = _dense(self.extent.tokens)
         alone = self._estimate(phase="prefill", batch=1.0, prompt=nodes)
-        once = _sum([row for row in alone.operations if row.name in self._prompts_alike], nodes.shape)
+        once = _sum([row for row in alone.operations if row.name in self._prompts_alike], nodes.shape, self._chips)
         whole = np.arange(self.extent.tokens + 1, dtype=np.float64)
         self._prompts = [np.interp(whole, nodes, one).tolist() for one in once]
         # The head's norm runs over all new tokens, and only the last one's logits are made: the norm belongs to the chunk.
-        head = _sum([row for row in found.operations if _is_head(row.name)], (new.size, past.size))
+        head = _sum([row for row in found.operations if _is_head(row.name)], (new.size, past.size), self._chips)
         time = time + np.maximum(head[0] - self._head[0][1], 0.0)
         energy = energy + np.maximum(head[1] - self._head[1][1], 0.0)
         pairs = new[:, None] * (past[None, :] + (new[:, None] + 1.0) / 2)
@@ -233,7 +246,7 @@ class Surface:
         rows = decode * self.verified + ends
         tokens = decode * self.verified + new
         return StepCost(
-            time + self._shared[0][tokens] + self._head[0][rows],
+            max(time + self._shared[0][tokens] + self._head[0][rows], self._issue),
             energy + self._shared[1][tokens] + self._head[1][rows],
         )
 
@@ -241,8 +254,12 @@ class Surface:
         """Return the cost of a decode step; the span ends where the next cell of the table begins."""
         time, slope, energy, energy_slope, span = self._own_line(decode, context)
         tokens = decode * self.verified
+        time = time + self._shared[0][tokens] + self._head[0][tokens]
+        if time < self._issue:  # the host is slower than the chip, until contexts have grown
+            span = min(span, (self._issue - time) / slope) if slope > 0.0 else span
+            time, slope = self._issue, 0.0
         return DecodeLine(
-            time + self._shared[0][tokens] + self._head[0][tokens],
+            time,
             slope,
             energy + self._shared[1][tokens] + self._head[1][tokens],
             energy_slope,
@@ -334,18 +351,35 @@ def _compare(ours: Sequence[float], direct: Any) -> SurfaceError:
     return SurfaceError(int(error.size), float(error.mean()), float(error.max()))
 
 
+def _issue_time(found: Estimate) -> Seconds:
+    """Return how long the host takes to issue the kernels of a step, where that is longer than the chip runs; else 0."""
+    exposed = any(row.kind == HOST and row.name.endswith(ISSUE) and float(row.time) > 0.0 for row in found.operations)
+    apart = total([row.time * row.count for row in found.operations if row.kind == HOST and not row.name.endswith(ISSUE)])
+    return float(found.time - apart) if exposed else 0.0
+
+
 def _is_head(name: str) -> bool:
     return name.split()[-1] == "head" or name.startswith("head ")
 
 
-def _sum(rows: Sequence[OperationEstimate], shape: tuple[int, ...]) -> tuple[Numbers, Numbers]:
+def _sum(rows: Sequence[OperationEstimate], shape: tuple[int, ...], chips: Count) -> tuple[Numbers, Numbers]:
+    """Return the time of rows of a breakdown, and the energy of all chips that run them."""
     time, energy = np.zeros(shape), np.zeros(shape)
     for row in rows:
         time = time + row.time * row.count
         for component, joules in row.cost.energy.items():
             if component != "static":
-                energy = energy + joules * row.count
+                energy = energy + joules * row.count * chips
     return time, energy
+
+
+def _energy_scale(found: Estimate) -> Count:
+    """Return by how much the energy of a step is more than that of the chip whose rows the breakdown has: the chips of a plan."""
+    if found.energy is None:
+        return 1.0
+    rows = sum(joules * row.count for row in found.operations for name, joules in row.cost.energy.items() if name != "static")
+    work = found.energy - found.cost.energy.get("static", 0.0)
+    return float(np.mean(np.asarray(work) / np.maximum(np.asarray(rows), 1e-300)))
 
 
 def _static_power(found: Estimate) -> Watts:

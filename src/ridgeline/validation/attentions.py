@@ -4,7 +4,7 @@ import numpy as np
 
 from ridgeline.costs.waves import resident_share
 from ridgeline.mapping.many_core import engine
-from ridgeline.mapping.many_core_attention import AttentionMethod, AttentionShape, decode_time, prefill_time
+from ridgeline.mapping.many_core_attention import AttentionShape, decode_time, method_of, prefill_time
 from ridgeline.validation.group import Group, Times
 from ridgeline.validation.schema import Row
 
@@ -24,21 +24,12 @@ def times(group: Group) -> Times:
     """Predict attention: decode where no sequence has more than one query, else prefill."""
     names = ("batch", "q_len", "kv_len", "n_heads", "n_kv_heads")
     batch, queries, kv_len, heads, kv_heads = (group.column(one) for one in names)
-    cache = 1.0 if group.text("kv_dtype").startswith(("fp8", "int8")) else 2.0
+    wide = group.text("dtype").lower() == "fp32"
+    cache = 4.0 if wide else 1.0 if group.text("kv_dtype").startswith(("fp8", "int8")) else 2.0
     shape = AttentionShape(batch, queries, kv_len, heads, kv_heads, group.column("head_dim", 128.0), cache)
     stack, chip = group.stack, group.chip
-    machine = engine(chip, group.family, _half(group))
-    method = AttentionMethod(
-        splits=stack.split_attention and (cache > 1.0 or stack.split_fp8_attention),
-        splits_single=stack.split_single_heads,
-        group_limit=stack.group_limit or float("inf"),
-        split_group=stack.split_group or float("inf"),
-        block_loads=stack.block_loads,
-        single_loads=(stack.single_loads if cache > 1.0 else 0.0) or stack.block_loads,
-        prepares=stack.prepares_attention,
-        resident=stack.weight_copies > 0 or stack.warm_cache,
-        overlapped=1.0 if stack.overlaps_softmax else 0.0,
-    )
+    machine = engine(chip, group.family, "fp32" if wide else _half(group))
+    method = method_of(stack, cache, resident=stack.weight_copies > 0 or stack.warm_cache)
     decode = bool((queries <= 1).all())
     fixed = stack.fixed_of.get("decode" if decode else "prefill", stack.fixed)
     causal = not decode and group.text("causal").lower() != "false"
@@ -47,7 +38,7 @@ def times(group: Group) -> Times:
     )
     seen = kv_len - (queries - 1) / 2 if causal else kv_len
     flops = 4.0 * batch * heads * queries * seen * shape.head_size
-    moved = 2.0 * batch * (kv_len * kv_heads * cache + 2.0 * queries * heads) * shape.head_size
+    moved = 2.0 * batch * (kv_len * kv_heads * cache + (4.0 if wide else 2.0) * queries * heads) * shape.head_size
     if method.resident:
         kept = 2.0 * batch * kv_len * kv_heads * cache * shape.head_size
         moved = moved - kept * resident_share(footprint=kept, capacity=machine.cache)

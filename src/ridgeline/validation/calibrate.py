@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ridgeline.errors import RidgelineError
-from ridgeline.specs.family import Family
+from ridgeline.specs.family import Family, with_own
 from ridgeline.specs.stack import Stack
 from ridgeline.validation.group import Group
 from ridgeline.validation.predict import Constants, Kind, Prediction, grouped, kind_of, predict
@@ -17,6 +17,7 @@ SCALE = 0.1  # logarithm of time beyond which a residual counts by its size, not
 PRIOR = 1.0  # logarithm by which a constant may differ from where it started at the cost of one row that is off by SCALE
 STEP = 1e-3
 SCAN = (-0.3, 0.3)  # logarithms tried of each constant before the first step
+_FLAT = 0.02 * STEP  # of a residual's change, below which a constant has no slope
 _ROUNDS = 12
 
 
@@ -104,24 +105,47 @@ def _follow(owners: dict[str, Any], parameter: Parameter, value: float) -> None:
     """Give a constant its value, and with it what builds on its owner and took the constant over."""
     before = getattr(owners[parameter.owner], parameter.name)
     for name, one in owners.items():
-        if name == parameter.owner or (name.startswith(f"{parameter.owner}-") and getattr(one, parameter.name) == before):
+        taken = getattr(one, "taken", {}).get(parameter.name) == parameter.owner or name.startswith(f"{parameter.owner}-")
+        if name == parameter.owner or (taken and getattr(one, parameter.name) == before):
             owners[name] = replace(one, **{parameter.name: value})
 
 
 def residuals(prepared: Prepared, constants: Constants) -> Any:
     """Return the logarithm of predicted over measured time of every row, in the order of the groups."""
+    return np.concatenate(_residuals(prepared, constants).parts)
+
+
+class _Residuals(NamedTuple):
+    """Residuals by group, and the constants that they are of."""
+
+    families: Mapping[str, Family]
+    stacks: Mapping[str, Stack]
+    parts: list[Any]
+
+
+def _residuals(prepared: Prepared, constants: Constants, known: _Residuals | None = None) -> _Residuals:
+    """Return residuals by group; a group whose family and stack are those of `known` keeps what it has there."""
     families = {one.name: one for one in constants.families}
     stacks = {one.name: one for one in constants.stacks}
-    return np.concatenate(
-        [
-            np.log(np.broadcast_to(kind.predict(_with(group, families, stacks)).time, logarithm.shape)) - logarithm
-            for (kind, group), logarithm in zip(prepared.groups, prepared.logarithms, strict=True)
-        ]
-    )
+    parts: list[Any] = []
+    for at, ((kind, group), logarithm) in enumerate(zip(prepared.groups, prepared.logarithms, strict=True)):
+        family, stack = group.family.name, group.stack.name
+        if known and known.families[family] is families[family] and known.stacks[stack] is stacks[stack]:
+            parts.append(known.parts[at])
+            continue
+        time = kind.predict(_with(group, families, stacks)).time
+        parts.append(np.log(np.broadcast_to(time, logarithm.shape)) - logarithm)
+    return _Residuals(families, stacks, parts)
 
 
 def _with(group: Group, families: Mapping[str, Family], stacks: Mapping[str, Stack]) -> Group:
-    return replace(group, family=families[group.family.name], stack=stacks[group.stack.name])
+    family = with_own(families[group.family.name], group.chip.efficiency)
+    return replace(group, family=family, stack=stacks[group.stack.name])
+
+
+def _gain(found: _Residuals, base: _Residuals) -> float:
+    """Return the largest change of a residual, for a step of one constant."""
+    return max(float(np.abs(one - other).max(initial=0.0)) for one, other in zip(found.parts, base.parts, strict=True))
 
 
 def robust(residual: Any) -> Any:
@@ -137,22 +161,30 @@ def fit(prepared: Prepared, constants: Constants, parameters: Sequence[Parameter
     weights = weights / weights.mean()
     prior = SCALE / PRIOR * np.ones_like(start)
 
-    def at(point: Any) -> Any:
-        return residuals(prepared, with_values(constants, parameters, [float(one) for one in np.exp(point)]))
+    def of(point: Any) -> Constants:
+        return with_values(constants, parameters, [float(one) for one in np.exp(point)])
 
-    def cost(residual: Any, point: Any) -> float:
-        return float((weights * robust(residual)).sum() + ((prior * (point - start)) ** 2).sum())
+    def moved(base: _Residuals, point: Any, which: int) -> _Residuals:
+        """Residuals where one constant has moved from those of `base`: only the groups that it touches are predicted again."""
+        held = Constants(families=tuple(base.families.values()), stacks=tuple(base.stacks.values()))
+        return _residuals(prepared, with_values(held, parameters[which : which + 1], [float(np.exp(point[which]))]), base)
+
+    def cost(found: _Residuals, point: Any) -> float:
+        return float((weights * robust(np.concatenate(found.parts))).sum() + ((prior * (point - start)) ** 2).sum())
 
     point, damping = np.minimum(start, upper), 1e-2
-    residual = at(point)
-    best = cost(residual, point)
-    for unit in np.concatenate([one * np.eye(len(start)) for one in SCAN]):  # a limit that does not bind has no slope
+    base = _residuals(prepared, of(point))
+    best = cost(base, point)
+    flat = [which for which in range(len(start)) if _gain(moved(base, point - STEP, which), base) < _FLAT]
+    for unit in (one * np.eye(len(start))[which] for one in SCAN for which in flat):  # a limit that does not bind has no slope
         trial = np.minimum(point + unit, upper)
-        found = at(trial)
+        found = moved(base, trial, int(np.abs(unit).argmax()))
         if cost(found, trial) < best:
-            point, residual, best = trial, found, cost(found, trial)
+            point, base, best = trial, found, cost(found, trial)
     for _ in range(rounds):
-        slopes = np.stack([(at(point - STEP * unit) - residual) / -STEP for unit in np.eye(len(point))], axis=1)
+        residual = np.concatenate(base.parts)
+        stepped = (moved(base, point - STEP, which) for which in range(len(point)))
+        slopes = np.stack([(np.concatenate(one.parts) - residual) / -STEP for one in stepped], axis=1)
         row = weights / np.sqrt(1.0 + (residual / SCALE) ** 2)
         normal = slopes.T @ (row[:, None] * slopes) + np.diag(prior**2)
         slope = slopes.T @ (row * residual) + prior**2 * (point - start)
@@ -160,10 +192,10 @@ def fit(prepared: Prepared, constants: Constants, parameters: Sequence[Parameter
         for _ in range(6):
             step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), slope)
             trial = np.minimum(point - np.clip(step, -0.5, 0.5), upper)
-            found = at(trial)
+            found = _residuals(prepared, of(trial))
             reached = cost(found, trial)
             if reached < best:
-                point, residual, best, damping = trial, found, reached, damping / 3.0
+                point, base, best, damping = trial, found, reached, damping / 3.0
                 break
             damping *= 4.0
         if before - best < 1e-4 * before:
@@ -178,7 +210,7 @@ def fit(prepared: Prepared, constants: Constants, parameters: Sequence[Parameter
 
 # ---- what is fitted, and how it is judged -----------------------------------------------------------------------------------
 
-_SHARES = ("matrix", "lanes", "exposed", "stores", "bandwidth", "paged", "inline_ecc", "in_flight")
+_SHARES = ("matrix", "lanes", "exposed", "stores", "bandwidth", "gddr", "paged", "cache", "inline_ecc", "in_flight")
 
 
 def _of_family(owner: str, *names: str) -> tuple[Parameter, ...]:
@@ -187,17 +219,32 @@ def _of_family(owner: str, *names: str) -> tuple[Parameter, ...]:
 
 PARAMETERS: tuple[Parameter, ...] = (
     *_of_family(
-        "nvidia", "lanes", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth", "paged", "inline_ecc", "in_flight"
+        "nvidia",
+        "lanes",
+        "tile_loss",
+        "tile_cycles",
+        "start",
+        "exposed",
+        "stores",
+        "bandwidth",
+        "gddr",
+        "paged",
+        "cache",
+        "inline_ecc",
+        "in_flight",
     ),
-    *_of_family("nvidia-pascal", "bandwidth"),
+    *_of_family("nvidia-pascal", "bandwidth", "lanes"),
     Parameter("family", "nvidia-ampere-ga10x", "energy", "half"),
     *_of_family("amd", "matrix", "tile_loss", "tile_cycles", "start", "exposed", "stores", "bandwidth"),
     Parameter("stack", "trtllm", "pass_time"),
     Parameter("stack", "trtllm-engine", "fixed"),
     Parameter("stack", "pytorch-eager", "fixed"),
     Parameter("stack", "host-clock", "fixed"),
-    *(Parameter("stack", one, "block_loads") for one in ("trtllm", "vllm", "flash-hopper")),
+    *(Parameter("stack", one, "block_loads") for one in ("trtllm", "vllm", "vllm-flashinfer", "flash-hopper")),
     *(Parameter("stack", one, "fixed_of", key) for one in ("trtllm", "vllm", "flash-hopper") for key in ("decode", "prefill")),
+    *(Parameter("stack", "vllm-flashinfer", "fixed_of", key) for key in ("decode", "prefill")),
+    Parameter("stack", "flash-hopper", "decode_share", upper=1.0),
+    *(Parameter("stack", one, "join_loads") for one in ("trtllm", "vllm")),
     *(Parameter("stack", "trtllm", one) for one in ("latent_contention", "latent_kernels", "expanded_kernels", "expert_kernels")),
     *(Parameter("stack", "trtllm", one, upper=top) for one, top in (("grouped_share", 1.0), ("grouped_depth", float("inf")))),
     Parameter("stack", "flashmla", "latent_share", upper=1.0),
@@ -246,12 +293,3 @@ def _half(row: Row) -> int:
     """Return 0 or 1 by the row's shape alone, the same on every chip and in every run."""
     shape = ",".join(row.text(name) for name in _SHAPE)
     return sum(shape.encode()) % 2
-
-
-def intervals(predictions: Sequence[Prediction]) -> dict[str, tuple[float, float]]:
-    """Return by kind of row the factors on a prediction between which the middle 80 % of measurements lie."""
-    found: dict[str, list[float]] = {}
-    for one in predictions:
-        if one.predicted:
-            found.setdefault(one.kind, []).append(one.row.measured / one.predicted)
-    return {kind: (float(np.quantile(ratios, 0.1)), float(np.quantile(ratios, 0.9))) for kind, ratios in found.items()}

@@ -47,7 +47,7 @@ class Slice:
     within_10: float
     within_20: float
     coverage_80: float | None
-    interval_width: float | None  # upper over lower, geometric mean
+    interval_width: float | None  # upper over lower, median
 
 
 _MEBIBYTE = 2**20
@@ -79,9 +79,8 @@ def slice_of(row: Row, by_format: bool) -> str:
 def judged(
     predictions: Sequence[Prediction],
     suspects: Mapping[tuple[str, str], str],
-    factors: Mapping[str, tuple[float, float]],
 ) -> list[Judged]:
-    """Set every prediction beside its measurement; `factors` are the interval's by kind of row."""
+    """Set every prediction beside its measurement."""
     several: dict[str, set[str]] = {}
     for one in predictions:
         if is_product(one.row):
@@ -91,17 +90,9 @@ def judged(
         row = one.row
         name = slice_of(row, len(several.get(row.dataset, ())) > 1)
         ratio = math.nan if one.predicted is None else one.predicted / row.measured
-        lower, upper = _interval(one, factors)
         ratio = 1.0 / ratio if row.unit in RATES and ratio > 0 else ratio
-        found.append(Judged(one, name, ratio, lower, upper, suspects.get((row.dataset, row.id), "")))
+        found.append(Judged(one, name, ratio, one.lower, one.upper, suspects.get((row.dataset, row.id), "")))
     return found
-
-
-def _interval(one: Prediction, factors: Mapping[str, tuple[float, float]]) -> tuple[float | None, float | None]:
-    if one.predicted is None or one.kind not in factors:
-        return None, None
-    low, high = factors[one.kind]
-    return one.predicted * low, one.predicted * high
 
 
 def slices(rows: Iterable[Judged], fitted: frozenset[str]) -> list[Slice]:
@@ -137,7 +128,7 @@ def _slice(dataset: str, name: str, rows: Sequence[Judged], fitted: frozenset[st
         within_10=float((errors <= 0.1).mean()),
         within_20=float((errors <= 0.2).mean()),
         coverage_80=float(np.mean([low <= measured <= high for low, high, measured in known])) if known else None,
-        interval_width=float(np.exp(np.mean([math.log(high / low) for low, high, _ in known]))) if known else None,
+        interval_width=float(np.median([high / low for low, high, _ in known])) if known else None,
     )
 
 

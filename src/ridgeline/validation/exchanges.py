@@ -6,8 +6,9 @@ import numpy as np
 
 from ridgeline.catalogue import load
 from ridgeline.errors import InputError, UnknownNameError
+from ridgeline.mapping import exchange_kernels
 from ridgeline.mapping.collectives import Kind
-from ridgeline.mapping.exchange_kernels import Library, exchange_time, least_time, tiers_of
+from ridgeline.mapping.exchange_kernels import exchange_time, least_time, tiers_of
 from ridgeline.mapping.many_core import engine
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.system import NetworkTier
@@ -42,7 +43,7 @@ def is_exchange(row: Row) -> bool:
 def library_of(row: Row) -> str:
     """Return the communication library behind a row's framework: NVIDIA's where the framework names none."""
     framework = row.text("framework").lower()
-    return framework if framework.startswith(LIBRARIES) else "nccl"
+    return framework if framework.startswith((*LIBRARIES, "pytorch+")) else "nccl"
 
 
 def fixes(row: Row) -> bool:
@@ -52,7 +53,7 @@ def fixes(row: Row) -> bool:
 
 @lru_cache(maxsize=256)
 def network_of(chip: str, topology: str) -> tuple[NetworkTier, ...]:
-    """Return the tiers between chips: of the system that a row names, else of the first in the catalogue made of them.
+    """Return the tiers between chips: of the system that a row names, else of the one in the catalogue that says most of them.
 
     Where there is none, boxes of eight are joined by the fastest link of the chip's own file, and boxes by its slowest.
     """
@@ -62,11 +63,8 @@ def network_of(chip: str, topology: str) -> tuple[NetworkTier, ...]:
         found = None
     if found is not None and found.chip.name == chip:
         return found.tier
-    for name in load.names("systems"):
-        one = load.system(name)
-        if one.chip.name == chip and one.tier:
-            return one.tier
-    return _from_links(load.chip(chip))
+    made = [one.tier for one in map(load.system, load.names("systems")) if one.chip.name == chip and one.tier]
+    return max(made, key=len) if made else _from_links(load.chip(chip))
 
 
 def _from_links(chip: Chip) -> tuple[NetworkTier, ...]:
@@ -89,20 +87,8 @@ def times(group: Group) -> Times:
     if per_node < members:
         network = tiers_of(network, per_node)
     machine = engine(chip, group.family, next(iter(chip.matrix_unit.rate)))
-    direct = stack.direct_limit if _joined(chip) else 0.0  # kernels that read neighbours' memory need links for it
-    library = Library(
-        launch=stack.exchange_cycles / machine.clock,
-        step=stack.exchange_step,
-        share=stack.link_share,
-        flagged=stack.flagged_bytes * machine.clock,
-        fill=stack.exchange_fill,
-        copies=machine.bandwidth / 2.0,
-        direct_launch=stack.direct_cycles / machine.clock,
-        direct_limit=direct,
-    )
+    library = exchange_kernels.library_of(chip, stack, machine.clock, machine.bandwidth)
     size = group.column("bytes")
-    return Times(exchange_time(network, kind, size, members, library), np.asarray(least_time(network, kind, size, members)))
-
-
-def _joined(chip: Chip) -> bool:
-    return any(not one.name.startswith("pcie") for one in chip.link)
+    time = exchange_time(network, kind, size, members, library)
+    time = np.maximum(time, stack.fixed_of.get(kind, 0.0))  # a host that has to hand over sets the pace of small calls
+    return Times(time, np.asarray(least_time(network, kind, size, members)))

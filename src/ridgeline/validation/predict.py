@@ -5,19 +5,34 @@ is a function from a `Group` to times and a line in `KINDS`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ridgeline.catalogue import families as found
-from ridgeline.errors import RidgelineError
+from ridgeline.catalogue.residuals import residuals
+from ridgeline.errors import InputError, RidgelineError
 from ridgeline.quantities import Seconds
 from ridgeline.specs.chip import Chip
-from ridgeline.specs.family import Family
+from ridgeline.specs.family import Family, with_own
+from ridgeline.specs.residual import Residuals
 from ridgeline.specs.stack import Stack
-from ridgeline.validation import attentions, exchanges, experts, latent, models, products, vectors
+from ridgeline.validation import (
+    attentions,
+    exchanges,
+    experts,
+    latent,
+    loads,
+    models,
+    points,
+    power_rows,
+    products,
+    traces,
+    vectors,
+)
 from ridgeline.validation.group import Group, Times
+from ridgeline.validation.row_intervals import Factors, factors, in_unit_of, kind_of_row, step_of_row
 from ridgeline.validation.schema import RATES, Row, chip_of
 
 
@@ -30,8 +45,12 @@ class Kind:
     predict: Callable[[Group], Times]
     grouped_by: tuple[str, ...] = ("dtype",)
     framework: Callable[[Row], str] = lambda row: row.text("framework")  # by which its software stack is found
+    whole: bool = False  # rows of whole models, whose stack is the one that runs these
+    each: bool = False  # its times are of one of what a row counts, so that a rate is their inverse
     fixes: Callable[[Row], bool] = lambda _: True  # constants; what other rows show has another cause, and they are judged alone
 
+
+_SERVING = "serving"
 
 KINDS: tuple[Kind, ...] = (
     Kind(name="product", accepts=products.is_product, predict=products.times),
@@ -75,6 +94,45 @@ KINDS: tuple[Kind, ...] = (
         grouped_by=models.GROUPED_BY,
         framework=models.library_of,
         fixes=models.fixes,
+        whole=True,
+    ),
+    Kind(
+        name="load",
+        accepts=loads.is_load,
+        predict=loads.times,
+        grouped_by=loads.GROUPED_BY,
+        framework=loads.framework_of,
+        fixes=models.fixes,
+        whole=True,
+        each=True,
+    ),
+    Kind(
+        name="trace",
+        accepts=traces.is_traced,
+        predict=traces.times,
+        grouped_by=traces.GROUPED_BY,
+        fixes=models.fixes,
+        whole=True,
+    ),
+    Kind(
+        name="power",
+        accepts=power_rows.is_power,
+        predict=power_rows.watts,
+        grouped_by=power_rows.GROUPED_BY,
+        framework=power_rows.framework_of,
+        fixes=models.fixes,
+        whole=True,
+        each=True,
+    ),
+    Kind(
+        name="point",
+        accepts=points.is_point,
+        predict=points.values,
+        grouped_by=points.GROUPED_BY,
+        framework=points.framework_of,
+        fixes=models.fixes,
+        whole=True,
+        each=True,
     ),
 )
 
@@ -87,6 +145,9 @@ class Prediction(NamedTuple):
     predicted: float | None
     ideal: float | None
     reason: str = ""
+    lower: float | None = None  # of the interval
+    upper: float | None = None
+    residual: str = ""  # the kind under which its error counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +156,7 @@ class Constants:
 
     families: tuple[Family, ...]
     stacks: tuple[Stack, ...]
+    residuals: Residuals | None = None  # None: those of the catalogue
 
     @classmethod
     def of_catalogue(cls) -> "Constants":
@@ -119,7 +181,7 @@ def grouped(rows: Iterable[Row], constants: Constants) -> tuple[list[tuple[Kind,
     refused: list[Prediction] = []
     for row in rows:
         kind = kind_of(row)
-        if kind is None or row.unit not in ("s", *RATES):
+        if kind is None or row.unit not in ("s", "W", "1/MAC", *RATES):
             refused.append(Prediction(row, "", None, None, _unsupported(row)))
             continue
         key = (kind.name, row.chip, row.text("framework"), row.text("kernel"), *(row.text(one) for one in kind.grouped_by))
@@ -140,9 +202,22 @@ def _unsupported(row: Row) -> str:
 
 def _group(kind: Kind, rows: Sequence[Row], constants: Constants) -> Group:
     chip: Chip = chip_of(rows[0].chip)
-    family = found.family_of(chip.family, constants.families)
-    stack = found.stack_of(kind.framework(rows[0]), rows[0].text("kernel"), chip.vendor, chip.family, constants.stacks)
+    family = with_own(found.family_of(chip.family, constants.families), chip.efficiency)
+    library = kind.framework(rows[0])
+    if kind.whole:
+        stack = _model_stack(library, chip, constants)
+    else:
+        stack = found.stack_of(library, rows[0].text("kernel"), chip.vendor, chip.family, constants.stacks)
+    chip = chip if constants.residuals is None else replace(chip, residuals=constants.residuals)
     return Group(chip=chip, family=family, stack=stack, rows=tuple(rows))
+
+
+def _model_stack(library: str, chip: Chip, constants: Constants) -> Stack:
+    """Return the stack that runs whole models of a framework; of one that is not known, what serving programs share."""
+    try:
+        return found.model_stack_of(library, chip.vendor, chip.family, constants.stacks)
+    except InputError:
+        return next(one for one in constants.stacks if one.name == _SERVING)
 
 
 def predict(rows: Iterable[Row], constants: Constants | None = None) -> list[Prediction]:
@@ -156,11 +231,30 @@ def predict(rows: Iterable[Row], constants: Constants | None = None) -> list[Pre
         except RidgelineError as error:
             done += [Prediction(row, kind.name, None, None, str(error)) for row in group.rows]
             continue
-        done += [
-            Prediction(row, kind.name, in_unit(row, time), in_unit(row, ideal))
-            for row, time, ideal in zip(group.rows, np.ravel(times.time), np.ravel(times.ideal), strict=True)
-        ]
+        done += _predictions(kind, group, times, constants.residuals or residuals().on(group.chip.name))
     return done
+
+
+def _predictions(kind: Kind, group: Group, times: Times, known: Residuals) -> list[Prediction]:
+    """Return a group's rows with their predictions, each in its unit with its interval."""
+    done: list[Prediction] = []
+    for at, (row, time, ideal) in enumerate(zip(group.rows, np.ravel(times.time), np.ravel(times.ideal), strict=True)):
+        predicted = _value(kind, row, time)
+        if times.lower is None or times.upper is None:
+            name = kind_of_row(kind.name, row)
+            own = factors(known, name, group, float(time))
+        else:
+            name = step_of_row(group, row)
+            own = Factors(float(times.lower[at]), float(times.upper[at]))
+        done.append(Prediction(row, kind.name, predicted, _value(kind, row, ideal), "", *in_unit_of(row, predicted, own), name))
+    return done
+
+
+def _value(kind: Kind, row: Row, time: Seconds) -> float:
+    """Return a group's time in the unit of a row: of one of what it counts, or of the work of the row."""
+    if kind.each:
+        return 1.0 / float(time) if row.unit in RATES else float(time)
+    return in_unit(row, time)
 
 
 def in_unit(row: Row, time: Seconds) -> float:

@@ -48,12 +48,15 @@ FORMATS: dict[str, Formats] = {
     "tf32": Formats(("tf32",), 4, 4, 4),
     **dict.fromkeys(("fp16", "float16", "half"), Formats(("fp16", "bf16"), 2, 2, 2)),
     **dict.fromkeys(("bf16", "bfloat16", "fp16/bf16"), Formats(_HALF, 2, 2, 2)),
-    **dict.fromkeys(("fp8", "fp8_static", "fp8-e4m3"), Formats(_FP8, 1, 1, 2, quantised="tensor")),
+    **dict.fromkeys(("fp8", "fp8_static", "fp8_ootb", "fp8-e4m3"), Formats(_FP8, 1, 1, 2, quantised="tensor")),
     "fp8_block": Formats(_FP8, 1, 1, 2, block=128, quantised="block"),
-    **dict.fromkeys(("int8_sq", "int8", "w8a8"), Formats(("int8",), 1, 1, 2)),
-    **dict.fromkeys(("w4a16", "int4_wo", "w4a16_awq", "w4a16_gptq"), Formats(_HALF, 2, 0.5, 2, converts=True)),
+    **dict.fromkeys(("int8_sq", "sq", "int8", "w8a8"), Formats(("int8",), 1, 1, 2)),
+    **dict.fromkeys(("w4a16", "int4_wo", "int4", "w4a16_awq", "w4a16_gptq"), Formats(_HALF, 2, 0.5, 2, converts=True)),
     **dict.fromkeys(("w8a16", "int8_wo"), Formats(_HALF, 2, 1, 2, converts=True)),
-    "nvfp4": Formats(("nvfp4", "mxfp4", "fp4-e2m1"), 0.5625, 0.5625, 2, quantised="block"),
+    "w4a16_mxfp4": Formats(_HALF, 2, 0.53125, 2, converts=True),
+    **dict.fromkeys(("w4afp8", "w4a8_awq"), Formats(_FP8, 1, 0.5, 2, converts=True, quantised="tensor")),
+    "w4a8_mxfp4_mxfp8": Formats(_FP8, 1.03125, 0.53125, 2, quantised="block"),
+    **dict.fromkeys(("nvfp4", "fp4"), Formats(("nvfp4", "mxfp4", "fp4-e2m1"), 0.5625, 0.5625, 2, quantised="block")),
     "mxfp4": Formats(("mxfp4", "nvfp4", "fp4-e2m1"), 0.53125, 0.53125, 2, quantised="block"),
 }
 
@@ -102,7 +105,8 @@ def times(group: Group) -> Times:
     )
     batch = group.column("b", 1.0) * group.column("groups", 1.0)
     m, n, k = (group.column(one) for one in ("m", "n", "k"))
-    shape = Shape(batch, m, n, k, form.left, form.right, form.out)
+    stride = n * form.right if group.text("op") == "linear" else 0.0 * n  # weights of a layer, one row for each of k
+    shape = Shape(batch, m, n, k, form.left, form.right, form.out, stride)
     tiles = (stack.block_tiles if block_scaled else ()) or stack.tiles or chip.matrix_unit.tiles
     parts = place_product(machine, family, shape, method, tiles)
     time = parts.time + stack.fixed_of.get("product", stack.fixed)

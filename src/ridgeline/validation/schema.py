@@ -56,9 +56,21 @@ class Row:
         text = self.columns.get(name, "")
         return float(text) if text else default
 
+    def counts(self, *names: str) -> bool:
+        """Say whether all these columns hold a finite number above 0."""
+        return all(0.0 < _finite(self.columns.get(name, "")) < math.inf for name in names)
+
     def has(self, *names: str) -> bool:
         """Say whether all these columns have something in them."""
         return all(self.columns.get(name) for name in names)
+
+
+def _finite(text: str) -> float:
+    """Return a text's number; NaN, for which no comparison holds, where it has none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 class Fault(NamedTuple):
@@ -93,7 +105,7 @@ def read(path: Path) -> Read:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     reader = csv.DictReader(text.splitlines())
     missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
     if missing:
@@ -125,12 +137,22 @@ def _row(path: Path, line: int, raw: dict[Any, Any]) -> Row:
         file=str(path),
         line=line,
         id=columns["id"],
-        chip=chip_of(columns["chip"]).name,
+        chip=_chip_name(columns["chip"], path.parent),
         metric=columns["metric"],
         measured=value * factor,
         unit=unit,
         columns=columns,
     )
+
+
+def _chip_name(text: str, folder: Path) -> str:
+    """Return the name of a row's chip; of a `.toml` file its path, from the rows' folder where it is relative and lies there."""
+    if not text.endswith(".toml"):
+        return chip_of(text).name
+    beside = folder / text
+    name = str(beside if beside.is_file() else Path(text))
+    chip_of(name)
+    return name
 
 
 def _positive(name: str, text: str) -> float:

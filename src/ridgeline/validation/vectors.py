@@ -1,7 +1,8 @@
 """Rows that time an elementwise or row-wise kernel: what they are called, and the prediction."""
 
+from ridgeline.costs.waves import resident_share
 from ridgeline.errors import InputError
-from ridgeline.mapping.many_core import STREAMING, engine, vector_time
+from ridgeline.mapping.many_core import STREAMING, StreamMethod, engine, vector_time
 from ridgeline.validation.group import Group, Times
 from ridgeline.validation.schema import Row
 
@@ -52,5 +53,12 @@ def times(group: Group) -> Times:
     chip = group.chip
     machine = engine(chip, group.family, "fp32" if "fp32" in chip.vector_unit.rate else next(iter(chip.matrix_unit.rate)))
     m, n = group.column("m"), group.column("n")
-    time = vector_time(machine, group.family, what, m, n, width=width) + group.stack.fixed_of.get(name, group.stack.fixed)
-    return Times(time, (what.reads + what.writes) * m * n * width / chip.main_memory.bandwidth)
+    stack = group.stack
+    method = StreamMethod(stack.warm_rows, stack.row_loads, stack.row_values)
+    time = vector_time(machine, group.family, what, m, n, width=width, method=method) + stack.fixed_of.get(name, stack.fixed)
+    moved = (what.reads + what.writes) * m * n * width
+    least = moved
+    if stack.warm_rows:
+        read = what.reads * m * n * width
+        least = moved - read * resident_share(footprint=read, capacity=machine.cache)
+    return Times(time, least / chip.main_memory.bandwidth)
