@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import re
 import tomllib
 from collections import defaultdict

@@ -345,7 +345,13 @@ def test_the_process_answers_and_fails_alike(tmp_path: Path):
 def test_every_command_is_a_function_of_the_package():
     import ridgeline as package
 
-    others = {"map": "map_matmul", "survey": "survey_accelerators", "plan": "plan_chips", "cost": "machine_cost", "show": "load_chip"}
+    others = {
+        "map": "map_matmul",
+        "survey": "survey_accelerators",
+        "plan": "plan_chips",
+        "cost": "machine_cost",
+        "show": "load_chip",
+    }
     commands = {one.name or getattr(one.callback, "__name__", "") for one in cli.app.registered_commands}
     assert {"analyze", "optimise", "query", "measure"} <= commands
     for name in [*(others.get(one, one) for one in commands), "drawn", "Drawn", "Optimised"]:

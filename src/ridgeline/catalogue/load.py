@@ -2,7 +2,6 @@
 
 import csv
 import difflib
-import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,12 +39,12 @@ def names(kind: Kind) -> list[str]:
 
 def _files(folder: Path) -> Mapping[str, str]:
     """Return the names of a folder's files, sorted, with their bare names; read again once a file was added or removed."""
-    return _listed(str(folder), folder.stat().st_mtime_ns)
+    return _listed((folder, folder.stat().st_mtime_ns))
 
 
 @lru_cache(maxsize=16)
-def _listed(folder: str, changed: int) -> Mapping[str, str]:
-    stems = sorted(name.removesuffix(".toml") for name in os.listdir(folder) if name.endswith(".toml"))
+def _listed(folder_and_change: tuple[Path, int]) -> Mapping[str, str]:
+    stems = sorted(path.stem for path in folder_and_change[0].glob("*.toml"))
     return {stem: _bare(stem) for stem in stems}
 
 

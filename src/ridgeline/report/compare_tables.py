@@ -152,9 +152,12 @@ def probability(value: float) -> str:
 
 
 def comparison_picture(found: Comparison) -> PanelPicture:
-    """Describe the comparison: time with its interval, tokens a second likewise, energy and dollars where they are known."""
+    """Describe the comparison: time with its interval, tokens a second likewise, energy and dollars where they are known.
+
+    Where levels differ each label has its own: a bar at `ideal` is a bound.
+    """
     rows = found.ranked
-    labels = [one.title for one in rows]
+    labels = [f"{one.title}, {one.analysis.estimate.level}" if found.notes and one.analysis else one.title for one in rows]
     times = [one.time for one in rows]
     rates = [one.tokens_per_second or 0.0 for one in rows]
     ends = [None if one.interval is None else (float(one.interval.lower), float(one.interval.upper)) for one in rows]
@@ -169,7 +172,7 @@ def comparison_picture(found: Comparison) -> PanelPicture:
     ):
         if any(value is not None for value in values):
             panels.append(Panel(label, [], [Bars(label, labels, [value or 0.0 for value in values])]))
-    subtitle = "; ".join([*(order_sentence(one) for one in found.pairs[:1]), *found.notes])
+    subtitle = "; ".join(order_sentence(one) for one in found.pairs[:1])
     first = next(one.analysis for one in rows if one.analysis is not None)
     return PanelPicture(f"{first.model.title}, {first.scenario.phase}", subtitle, panels, columns=2)
 

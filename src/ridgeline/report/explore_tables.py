@@ -153,7 +153,10 @@ def solved_tables(found: Solved) -> RenderableType:
     asked = [f"{name} {'≤' if TARGETS[name][1] else '≥'} {show(limit, TARGETS[name][0])}" for name, limit in found.targets.items()]
     asked += [f"bound {found.bound}"] if found.bound else []
     what = "largest" if solution.most else "least"
-    lines = [Text(f"{what} {found.quantity}: {_amount(solution.value, unit)}", style="bold"), Text(f"for {', '.join(asked) or 'what the memory holds'}")]
+    lines = [
+        Text(f"{what} {found.quantity}: {_amount(solution.value, unit)}", style="bold"),
+        Text(f"for {', '.join(asked) or 'what the memory holds'}"),
+    ]
     lines.append(Text(f"there: {_headline(found.at)}"))
     if solution.neighbour is not None:
         beside = _amount(solution.neighbour, unit, solution.value)

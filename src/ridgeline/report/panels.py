@@ -195,25 +195,31 @@ def _draw_bars(panel: Panel, axes: Any, colours: dict[str, str]) -> None:
         if panel.stacked:
             base = [low + value for low, value in zip(base, bars.values, strict=True)]
     if panel.bars:
-        axes.set_xticks(range(len(panel.bars[0].labels)), _wrapped(panel.bars[0].labels), fontsize=7)
+        labels = _wrapped(panel.bars[0].labels)
+        longest = max((len(line) for label in labels for line in label.splitlines()), default=1)
+        axes.set_xticks(range(len(labels)), labels, fontsize=min(7.0, max(5.5, 7.0 * _width(labels) / longest)))
 
 
 def _wrapped(labels: Sequence[str]) -> list[str]:
-    """Return labels broken at spaces, dots and underscores into lines that fit side by side; a longer word is left whole.
+    r"""Return labels broken at spaces, dots, underscores and hyphens into lines that fit side by side; a longer word is left whole.
 
-    >>> print(*_wrapped(["memory.hbm.bandwidth"] * 10), sep="\\n", end="")  # doctest: +ELLIPSIS
+    >>> print(*_wrapped(["memory.hbm.bandwidth"] * 10), sep="\n", end="")  # doctest: +ELLIPSIS
     memory.
     hbm.
     bandwidth
     ...
     """
-    width = max(100 // len(labels), 6)
-    return ["\n".join(_lines(label, width)) for label in labels]
+    return ["\n".join(_lines(label, _width(labels))) for label in labels]
+
+
+def _width(labels: Sequence[str]) -> int:
+    """Return how many letters fit below each of so many bars."""
+    return max(100 // max(len(labels), 1), 6)
 
 
 def _lines(label: str, width: int) -> list[str]:
     lines = [""]
-    for part in re.findall(r"[^\s._]*[\s._]?", label):
+    for part in re.findall(r"[^\s._-]*[\s._-]?", label):
         if lines[-1] and len(lines[-1] + part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
