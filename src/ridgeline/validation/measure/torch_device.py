@@ -78,7 +78,6 @@ class TorchDevice:
         self._pool_bytes = _LEAST_POOL
         self._models: dict[str, Any] = {}
         torch.manual_seed(0)
-        torch.set_grad_enabled(False)
         if name == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -139,7 +138,7 @@ class TorchDevice:
     def launch(self) -> tuple[Call, int]:
         """Return a call of small modules one after another, and their number."""
         torch = self._torch
-        module = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(_MODULES))).to(self._name)
+        module = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(_MODULES))).to(self._name).requires_grad_(False)
         value = torch.zeros(1, 8, device=self._name)
         return lambda: module(value), _MODULES
 

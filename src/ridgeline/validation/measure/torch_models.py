@@ -31,6 +31,8 @@ def build(torch: Any, name: str, device: str) -> Built:
             weights |= {"kind": torch.nn.Embedding(2, _HIDDEN), "transform": torch.nn.Linear(_HIDDEN, _HIDDEN)}
             weights |= {"head_norm": torch.nn.LayerNorm(_HIDDEN)}
         layers = [_layer(torch) for _ in range(_LAYERS)]
+    for module in (*weights.values(), *(one for layer in layers for one in layer.values())):
+        module.requires_grad_(False)  # as in inference: nothing is kept for a backward pass
     return Built(weights, layers, decoder)
 
 
