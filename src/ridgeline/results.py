@@ -268,6 +268,25 @@ class Estimate:
     interval_reason: str = ""  # why there is no interval
 
 
+def resource_row(name: str, resource: str, *, count: Count, time: Seconds) -> OperationEstimate:
+    """Return a row that takes time of one resource beside a step's operations, and computes and moves nothing."""
+    return OperationEstimate(
+        name=name,
+        kind=resource,
+        group=resource,
+        count=count,
+        functions=(),
+        m=None,
+        n=None,
+        k=None,
+        flops=0.0,
+        bytes=0.0,
+        time=time,
+        bound=resource,
+        cost=Cost(time={resource: time}),
+    )
+
+
 def merged(costs: Iterable[Cost]) -> Cost:
     """Add costs by resource."""
     result = Cost(time={})

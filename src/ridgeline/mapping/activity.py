@@ -10,7 +10,7 @@ from ridgeline.costs.ideal import Machine
 from ridgeline.costs.power import attending_energy, capped_time, padded_flops, running_power, standing_energy, work_power
 from ridgeline.errors import InputError
 from ridgeline.quantities import Bytes, Count, Joules, JoulesPerFlop, Seconds, Watts
-from ridgeline.results import Cost, Operation, OperationEstimate
+from ridgeline.results import Operation, OperationEstimate, resource_row
 from ridgeline.specs.chip import Chip
 
 _ROWS = 16.0  # of the smallest tile that a matrix unit multiplies
@@ -121,19 +121,4 @@ def cap_rows(chip: Chip, level: str, rows: Sequence[OperationEstimate]) -> tuple
     work = total([total(list(one.cost.energy.values())) * one.count for one in rows if one.cost.energy])
     busy = total([one.time * one.count for one in rows if one.kind != "host"])
     added = capped_time(time=busy, work=work, power=left) - busy
-    row = OperationEstimate(
-        name="power limit",
-        kind=OVERHEAD,
-        group=OVERHEAD,
-        count=1.0,
-        functions=(),
-        m=None,
-        n=None,
-        k=None,
-        flops=0.0,
-        bytes=0.0,
-        time=added,
-        bound=OVERHEAD,
-        cost=Cost(time={OVERHEAD: added}),
-    )
-    return (row,)
+    return (resource_row("power limit", OVERHEAD, count=1.0, time=added),)

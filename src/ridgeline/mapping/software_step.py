@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ridgeline.arrays import ceil_divide, is_scalar, is_zero, maximum, to_float
 from ridgeline.costs.host import exposed_issue
 from ridgeline.quantities import Count, Seconds
-from ridgeline.results import Cost, Operation, OperationEstimate
+from ridgeline.results import Operation, OperationEstimate, resource_row
 from ridgeline.specs.chip import Chip
 from ridgeline.specs.number_format import FORMATS
 from ridgeline.specs.precision import Precision
@@ -124,18 +124,4 @@ def layer_count(operations: Sequence[Operation]) -> Count:
 
 
 def _row(name: str, count: Count, time: Seconds) -> OperationEstimate:
-    return OperationEstimate(
-        name=name,
-        kind=HOST,
-        group=HOST,
-        count=count,
-        functions=(),
-        m=None,
-        n=None,
-        k=None,
-        flops=0.0,
-        bytes=0.0,
-        time=time,
-        bound=HOST,
-        cost=Cost(time={HOST: time}),
-    )
+    return resource_row(name, HOST, count=count, time=time)
